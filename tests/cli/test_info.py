@@ -1,0 +1,34 @@
+"""Tests of `vision-jax info`."""
+
+import json
+
+from tests.cli import command_case
+
+
+class InfoTest(command_case.CommandCase):
+  def test_table(self):
+    out = self.folder / "i.json"
+    result = self.run_command("info", "vgg16", "--out", out)
+    self.assertEqual((result.code, result.err), (0, ""), result)
+    self.assertIn("138,357,544 parameters", result.out)
+    self.assertRegex(result.out, r"pool4 +512 +16 +7\.5 +100")
+    self.assertRegex(result.out, r"features\.0 +Conv +224 x 224 x 64 +1,792")
+    record = json.loads(out.read_text())
+    self.assertEqual(
+      sum(layer["parameters"] for layer in record["layers"]), 138357544
+    )
+    self.assertEqual(record["endpoints"]["pool2"]["stride"], 4)
+
+  def test_image_size(self):
+    result = self.run_command("info", "resnet18", "--image-size", 64, 96)
+    self.assertIn("input 64 x 96 x 3", result.out)
+    self.assertIn("32 x 48 x 64", result.out)
+    self.assertIn("11,689,512 parameters", result.out)
+
+  def test_bad_input(self):
+    result = self.run_command("info", "vgg99")
+    self.assert_one_line(result, 2, "unknown model 'vgg99'; known: .*vgg16")
+    result = self.run_command("info", "vgg16", "--image-size", 0, 3)
+    self.assert_one_line(result, 2, "--image-size must be positive")
+    result = self.run_command("info", "vgg16", "--out", "x.txt")
+    self.assert_one_line(result, 2, "--out must end in .json")

@@ -1,0 +1,107 @@
+"""Makes torchvision importable where its compiled operators are missing.
+
+Import `torchvision` from here, never directly. Where the compiled operators
+load, nothing is changed. Elsewhere the schemas of nms, qnms and roi_align are
+defined before the import, with implementations in Python for the CPU.
+"""
+
+import importlib.util
+import pathlib
+
+import torch
+
+__all__ = ["torchvision", "uses_shim"]
+
+
+def _operators_load() -> bool:
+  """Whether torchvision's compiled operators can be loaded."""
+  spec = importlib.util.find_spec("torchvision")
+  if spec is None or spec.origin is None:
+    raise ImportError("torchvision is not installed")
+  folder = pathlib.Path(spec.origin).parent
+  for library in [*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]:
+    try:
+      torch.ops.load_library(str(library))
+    except OSError:
+      continue
+    return True
+  return False
+
+
+def _nms(boxes, scores, iou_threshold):
+  """Greedy suppression: indices of the kept boxes, by falling score."""
+  x1, y1, x2, y2 = boxes.unbind(1)
+  areas = (x2 - x1) * (y2 - y1)
+  order = torch.argsort(scores, descending=True, stable=True)
+  alive = torch.ones(len(boxes), dtype=torch.bool)
+  kept = []
+  for position, index in enumerate(order.tolist()):
+    if not alive[position]:
+      continue
+    kept.append(index)
+    rest = order[position + 1 :]
+    width = torch.minimum(x2[rest], x2[index]) - torch.maximum(
+        x1[rest], x1[index]
+    )
+    height = torch.minimum(y2[rest], y2[index]) - torch.maximum(
+        y1[rest], y1[index]
+    )
+    common = width.clamp(min=0) * height.clamp(min=0)
+    iou = common / (areas[rest] + areas[index] - common)
+    alive[position + 1 :] &= ~(iou > iou_threshold)
+  return torch.tensor(kept, dtype=torch.int64)
+
+
+def _qnms(boxes, scores, iou_threshold):
+  return _nms(boxes.dequantize(), scores.dequantize(), iou_threshold)
+
+
+def _roi_align(
+    features,
+    rois,
+    spatial_scale,
+    pooled_height,
+    pooled_width,
+    sampling_ratio,
+    aligned,
+):
+  """torchvision's own formulation in plain torch operations."""
+  from torchvision.ops import roi_align
+
+  return roi_align.__globals__["_roi_align"](
+      features,
+      rois,
+      spatial_scale,
+      pooled_height,
+      pooled_width,
+      sampling_ratio,
+      aligned,
+  )
+
+
+def _define() -> torch.library.Library:
+  """Defines the operators; they live as long as the returned library."""
+  library = torch.library.Library("torchvision", "DEF")
+  library.define("nms(Tensor dets, Tensor scores, float t) -> Tensor")
+  library.define("qnms(Tensor dets, Tensor scores, float t) -> Tensor")
+  library.define(
+      "roi_align(Tensor input, Tensor rois, float spatial_scale, "
+      "SymInt pooled_height, SymInt pooled_width, int sampling_ratio, "
+      "bool aligned) -> Tensor"
+  )
+  library.impl("nms", _nms, "CPU")
+  library.impl("qnms", _qnms, "QuantizedCPU")
+  # Composite: the gradient comes from the plain operations inside.
+  library.impl("roi_align", _roi_align, "CompositeImplicitAutograd")
+  return library
+
+
+_LIBRARY = None if _operators_load() else _define()
+uses_shim = _LIBRARY is not None
+
+import torchvision  # noqa: E402
+
+if uses_shim:
+  import torchvision.extension
+
+  torchvision.extension._has_ops = lambda: True

@@ -1,0 +1,58 @@
+"""Tests of the table of published weights."""
+
+import math
+import re
+
+from absl.testing import absltest, parameterized
+
+from vision_jax import weights
+from vision_jax.nn import backbones
+from vision_jax.weights import catalog
+
+
+class CatalogTest(parameterized.TestCase):
+  def test_every_model_exists_and_every_file_has_a_hash(self):
+    files = []
+    for model, entries in weights.CATALOG.items():
+      self.assertIn(model, backbones.MODELS)
+      for enum, entry in entries.items():
+        self.assertRegex(enum, r"^IMAGENET1K_(V1|V2|FEATURES)$")
+        self.assertStartsWith(entry.file, model.split("_")[0])
+        self.assertRegex(entry.file, r"-[0-9a-f]{8}\.pth$")
+        self.assertTrue(
+            math.isnan(entry.accuracy) or 55 < entry.accuracy < 85
+        )
+        files.append(entry.file)
+    self.assertLen(set(files), len(files))
+    self.assertLen(files, 27)
+
+  def test_every_published_backbone_is_listed(self):
+    small = {"vgg_small", "resnet_small"}
+    self.assertEqual(set(backbones.MODELS) - small, set(weights.CATALOG))
+
+  @parameterized.parameters(
+      ("vgg16", "DEFAULT", "vgg16-397923af.pth", 71.592),
+      ("resnet50", "DEFAULT", "resnet50-11ad3fa6.pth", 80.858),
+      ("resnet50", "IMAGENET1K_V1", "resnet50-0676ba61.pth", 76.130),
+      ("resnext101_64x4d", "DEFAULT", "resnext101_64x4d-173b62eb.pth", 83.246),
+      ("alexnet", "IMAGENET1K_V1", "alexnet-owt-7be5be79.pth", 56.522),
+  )
+  def test_entries(self, model, enum, file, accuracy):
+    entry = weights.find_entry(model, enum)
+    self.assertEqual((entry.file, entry.accuracy), (file, accuracy))
+    self.assertEqual(
+        entry.url, f"https://download.pytorch.org/models/{file}"
+    )
+    self.assertIs(catalog.find_file(file), entry)
+
+  def test_unknown(self):
+    with self.assertRaisesRegex(weights.WeightsError, "got 'vgg17'"):
+      weights.find_entry("vgg17")
+    message = re.escape("one of ['DEFAULT', 'IMAGENET1K_V1'] for vgg19")
+    with self.assertRaisesRegex(weights.WeightsError, message):
+      weights.find_entry("vgg19", "IMAGENET1K_V2")
+    self.assertIsNone(catalog.find_file("vgg16.pth"))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,116 @@
+"""`vision-jax info`: the layers of a network and what they cost."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from vision_jax.cli.options import CommonOptions
+from vision_jax.cli.support import UserError, check_outputs, write_json
+
+__all__ = ["InfoOptions"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InfoOptions(CommonOptions):
+  """List the layers of a network: shapes, parameters, FLOPs, geometry.
+
+  The stride is in input pixels per cell, the receptive field in input pixels;
+  FLOPs count multiplications and additions of one image.
+
+  Attributes:
+    model: Name of the network, for example vgg16.
+    image_size: Height and width of the input.
+    out: JSON file to write the table to.
+  """
+
+  model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
+  image_size: tuple[int, int] = (224, 224)
+  out: pathlib.Path | None = None
+
+  def run(self) -> int:
+    """Runs the command and returns its exit code."""
+    if min(self.image_size) < 1:
+      raise UserError(f"--image-size must be positive, got {self.image_size}")
+    if self.out is not None:
+      check_outputs("--out", self.out, (".json",))
+    from vision_jax import nn
+
+    if self.model not in nn.backbones.MODELS:
+      raise UserError(
+        f"unknown model '{self.model}'; known: {', '.join(nn.backbones.MODELS)}"
+      )
+    module = nn.backbones.MODELS[self.model]()
+    table = nn.layer_table(module, image_size=self.image_size)
+    endpoints = nn.endpoint_info(module)
+    headers = ("layer", "kind", "output", "params", "MFLOPs", "stride", "field")
+    rows = [
+      (
+        row.name,
+        row.kind,
+        " x ".join(str(n) for n in row.output_shape[1:]),
+        f"{row.parameters:,}" if row.parameters else "",
+        f"{row.flops / 1e6:,.1f}",
+        _text(row.stride),
+        _text(row.receptive_field),
+      )
+      for row in table
+    ]
+    height, width = self.image_size
+    print(f"{self.model}, input {height} x {width} x 3\n")
+    print(_columns(headers, rows, left=3))
+    print(
+      f"\n{sum(row.parameters for row in table):,} parameters,"
+      f" {sum(row.flops for row in table) / 1e9:.2f} GFLOPs\n"
+    )
+    ends = [
+      (
+        name,
+        str(e.channels),
+        _text(e.stride),
+        f"{e.offset:g}",
+        _text(e.receptive_field),
+      )
+      for name, e in endpoints.items()
+    ]
+    print(
+      _columns(
+        ("endpoint", "channels", "stride", "offset", "field"), ends, left=1
+      )
+    )
+    if self.out is not None:
+      write_json(
+        self.out,
+        {
+          "model": self.model,
+          "image_size": self.image_size,
+          "layers": [row._asdict() for row in table],
+          "endpoints": {n: e._asdict() for n, e in endpoints.items()},
+        },
+      )
+      print(f"\nwritten: {self.out}")
+    return 0
+
+
+def _text(value: int | None) -> str:
+  """A number, or nothing where a layer has none."""
+  return "" if value is None else str(value)
+
+
+def _columns(
+  headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
+) -> str:
+  """Aligned columns; the first `left` to the left, the rest to the right."""
+  lines = [tuple(headers), *map(tuple, rows)]
+  widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+  texts = []
+  for line in lines:
+    cells = [
+      cell.ljust(width) if i < left else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    texts.append("  ".join(cells).rstrip())
+  texts.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
+  return "\n".join(texts)

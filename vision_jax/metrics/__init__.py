@@ -1,0 +1,26 @@
+"""Scores: NumPy in, numbers out."""
+
+from vision_jax.metrics.bootstrap import Interval, paired_bootstrap
+from vision_jax.metrics.keypoints import (
+  GroundTruth,
+  covisible,
+  disparity_ground_truth,
+  greedy_assignment,
+  homography_ground_truth,
+  matching_score,
+  mean_matching_accuracy,
+  repeatability,
+)
+
+__all__ = [
+  "GroundTruth",
+  "Interval",
+  "covisible",
+  "disparity_ground_truth",
+  "greedy_assignment",
+  "homography_ground_truth",
+  "matching_score",
+  "mean_matching_accuracy",
+  "paired_bootstrap",
+  "repeatability",
+]

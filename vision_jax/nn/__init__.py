@@ -1,0 +1,41 @@
+"""Flax modules: layers that can be intercepted, and backbones."""
+
+from vision_jax.nn import backbones
+from vision_jax.nn.convolution import conv2d
+from vision_jax.nn.inspection import (
+    EndpointInfo,
+    LayerInfo,
+    endpoint_info,
+    layer_table,
+)
+from vision_jax.nn.layers import (
+    AdaptiveAvgPool,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    Relu,
+)
+
+__all__ = [
+    "AdaptiveAvgPool",
+    "Add",
+    "AvgPool",
+    "BatchNorm",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "EndpointInfo",
+    "LayerInfo",
+    "MaxPool",
+    "Relu",
+    "backbones",
+    "conv2d",
+    "endpoint_info",
+    "layer_table",
+]

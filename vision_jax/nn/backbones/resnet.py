@@ -1,0 +1,259 @@
+"""ResNet, ResNeXt and wide ResNet with torchvision's names.
+
+He et al. (arXiv 1512.03385), Xie et al. (arXiv 1611.05431), Zagoruyko and
+Komodakis (arXiv 1605.07146). The stride of a bottleneck is in its 3x3
+convolution ("v1.5"), as in torchvision.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vision_jax.nn import layers
+
+__all__ = [
+    "ResNet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet_small",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
+
+
+class _Downsample(nn.Module):
+  """The 1x1 projection of a shortcut."""
+
+  features: int
+  stride: int
+  norm: dict[str, Any]
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x):
+    x = layers.Conv(
+        self.features, 1, self.stride, use_bias=False, dtype=self.dtype,
+        name="0",
+    )(x)
+    return layers.BatchNorm(**self.norm, name="1")(x)
+
+
+class _Block(nn.Module):
+  """Basic block (two 3x3) or bottleneck (1x1, 3x3, 1x1)."""
+
+  width: int  # channels of the 3x3 convolutions
+  features: int  # channels of the result
+  bottleneck: bool
+  stride: int
+  dilation: int
+  groups: int
+  project: bool
+  norm: dict[str, Any]
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x):
+    spatial = {"stride": self.stride, "dilation": self.dilation}
+    if self.bottleneck:
+      convs = (
+          (self.width, 1, {}),
+          (self.width, 3, {**spatial, "groups": self.groups}),
+          (self.features, 1, {}),
+      )
+    else:
+      convs = ((self.width, 3, spatial), (self.features, 3, {}))
+    y = x
+    for k, (features, size, options) in enumerate(convs, 1):
+      y = layers.Conv(
+          features, size, use_bias=False, dtype=self.dtype, name=f"conv{k}",
+          **options,
+      )(y)
+      y = layers.BatchNorm(**self.norm, name=f"bn{k}")(y)
+      if k < len(convs):
+        y = layers.Relu(name=f"relu{k}")(y)
+    if self.project:
+      x = _Downsample(
+          self.features, self.stride, self.norm, self.dtype, name="downsample"
+      )(x)
+    y = layers.Add(name="add")(y, x)
+    return layers.Relu(name="relu")(y)
+
+
+class _Stage(nn.Module):
+  """A sequence of blocks; the first may change stride and channels."""
+
+  blocks: tuple[dict[str, Any], ...]
+  common: dict[str, Any]
+
+  @nn.compact
+  def __call__(self, x):
+    for k, block in enumerate(self.blocks):
+      x = _Block(**block, **self.common, name=str(k))(x)
+    return x
+
+
+class ResNet(nn.Module):
+  """ResNet: `apply(variables, images, train=False) -> (logits, endpoints)`.
+
+  Endpoints: `conv1` (after ReLU), `pool1`, `layer1` .. `layer4`, `pooled`
+  [B, C]. Parameter paths joined by "." are torchvision's.
+
+  Attributes:
+    num_blocks: blocks of the four stages.
+    bottleneck: bottleneck blocks (True) or basic blocks.
+    num_classes: size of the logits; None drops the classifier.
+    width: channels of the stem.
+    groups: groups of the 3x3 convolutions (ResNeXt).
+    width_per_group: base width; 128 gives the wide networks.
+    output_stride: 32, or 16 or 8 by dilation instead of stride in the last
+      one or two stages (torchvision's replace_stride_with_dilation).
+    axis_name: device axis over which training statistics are averaged.
+    dtype: type of the computation; None takes that of the images.
+  """
+
+  num_blocks: tuple[int, ...]
+  bottleneck: bool = True
+  num_classes: int | None = 1000
+  width: int = 64
+  groups: int = 1
+  width_per_group: int = 64
+  output_stride: int = 32
+  axis_name: str | None = None
+  dtype: Any = None
+
+  def _stages(self) -> list[tuple[dict[str, Any], ...]]:
+    """Widths, strides and dilations of every block."""
+    if self.output_stride not in (8, 16, 32):
+      raise ValueError(
+          "ResNet: `output_stride` must be 8, 16 or 32, got "
+          f"{self.output_stride}."
+      )
+    expansion = 4 if self.bottleneck else 1
+    channels, dilation, total = self.width, 1, 4
+    stages = []
+    for stage, count in enumerate(self.num_blocks):
+      planes = self.width * 2**stage
+      width = planes
+      if self.bottleneck:
+        width = planes * self.width_per_group // 64 * self.groups
+      stride, first_dilation = (1 if stage == 0 else 2), dilation
+      if total * stride > self.output_stride:
+        dilation, stride = dilation * stride, 1
+      total *= stride
+      blocks = []
+      for k in range(count):
+        blocks.append({
+            "width": width,
+            "features": planes * expansion,
+            "stride": stride if k == 0 else 1,
+            "dilation": first_dilation if k == 0 else dilation,
+            "project": k == 0
+            and (stride != 1 or channels != planes * expansion),
+        })
+        channels = planes * expansion
+      stages.append(tuple(blocks))
+    return stages
+
+  @nn.compact
+  def __call__(
+      self, images: jax.Array, *, train: bool = False
+  ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
+    """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
+    norm = {
+        "use_running_average": not train,
+        "axis_name": self.axis_name if train else None,
+        "dtype": self.dtype,
+    }
+    common = {
+        "bottleneck": self.bottleneck,
+        "groups": self.groups,
+        "norm": norm,
+        "dtype": self.dtype,
+    }
+    endpoints = {}
+    x = layers.Conv(
+        self.width, 7, 2, use_bias=False, dtype=self.dtype, name="conv1"
+    )(images)
+    x = layers.BatchNorm(**norm, name="bn1")(x)
+    x = endpoints["conv1"] = layers.Relu(name="relu")(x)
+    x = endpoints["pool1"] = layers.MaxPool(3, 2, 1, name="maxpool")(x)
+    for k, blocks in enumerate(self._stages(), 1):
+      x = _Stage(blocks, common, name=f"layer{k}")(x)
+      endpoints[f"layer{k}"] = x
+    x = layers.AdaptiveAvgPool((1, 1), name="avgpool")(x)
+    x = endpoints["pooled"] = x.reshape(x.shape[0], -1)
+    if self.num_classes is None:
+      return None, endpoints
+    logits = layers.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+    return logits, endpoints
+
+
+def resnet18(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-18."""
+  return ResNet((2, 2, 2, 2), False, num_classes, **kwargs)
+
+
+def resnet34(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-34."""
+  return ResNet((3, 4, 6, 3), False, num_classes, **kwargs)
+
+
+def resnet50(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-50."""
+  return ResNet((3, 4, 6, 3), True, num_classes, **kwargs)
+
+
+def resnet101(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-101."""
+  return ResNet((3, 4, 23, 3), True, num_classes, **kwargs)
+
+
+def resnet152(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-152."""
+  return ResNet((3, 8, 36, 3), True, num_classes, **kwargs)
+
+
+def resnext50_32x4d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNeXt-50, 32 groups of base width 4."""
+  wide = {"groups": 32, "width_per_group": 4}
+  return ResNet((3, 4, 6, 3), True, num_classes, **wide, **kwargs)
+
+
+def resnext101_32x8d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNeXt-101, 32 groups of base width 8."""
+  wide = {"groups": 32, "width_per_group": 8}
+  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+
+
+def resnext101_64x4d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNeXt-101, 64 groups of base width 4."""
+  wide = {"groups": 64, "width_per_group": 4}
+  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+
+
+def wide_resnet50_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-50 with inner layers twice as wide."""
+  wide = {"width_per_group": 128}
+  return ResNet((3, 4, 6, 3), True, num_classes, **wide, **kwargs)
+
+
+def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
+  """ResNet-101 with inner layers twice as wide."""
+  wide = {"width_per_group": 128}
+  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+
+
+def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
+  """ResNet-18 at a quarter of the width.
+
+  The network behind the bundled weights `resnet_small`, a classifier of the
+  20 generated texture classes trained by `experiments/pretrain`.
+  """
+  return ResNet((2, 2, 2, 2), False, num_classes, width=16, **kwargs)

@@ -1,0 +1,462 @@
+r"""ELF: key points from the saliency of a pretrained network.
+
+Benbihi, Geist, Pradalier, "ELF: Embedded Localisation of Features in
+Pre-Trained CNN", ICCV 2019 (arXiv 1907.03261). Nothing is trained:
+
+* detector: local maxima of the saliency :math:`|F^T \partial F / \partial I|`
+  of a low layer F, blurred, thresholded by entropy, thinned;
+* descriptor: a deeper feature map of the same network, read at the points.
+
+The steps of section 3 are the functions of this file, in order: `preprocess`,
+`saliency`, `detect`, `describe`; `extract` chains them, `match` compares.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vision_jax import ops
+from vision_jax.nn import endpoint_info
+
+__all__ = [
+    "SETTINGS",
+    "ElfConfig",
+    "describe",
+    "detect",
+    "extract",
+    "match",
+    "preprocess",
+    "saliency",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class ElfConfig:
+  """Settings of ELF; defaults are the paper's for VGG16.
+
+  Attributes:
+    saliency_layer: endpoint F whose saliency is the detector's map.
+    descriptor_layers: endpoints read as descriptors; each is L2-normalised,
+      several are concatenated.
+    threshold_blur: (taps, sigma) of the blur before the threshold is chosen.
+    denoise_blur: (taps, sigma) of the blur before maxima are taken.
+    threshold: "kapur" (entropy) or "none" (every maximum competes).
+    radius: Chebyshev radius r of the non-maximum suppression, pixels.
+    border: points nearer than b pixels to the border are dropped.
+    max_keypoints: K, the length of every result.
+    quantize: round the maps to 8 bits as the authors' code does.
+    sampling: "exact" registration of the descriptor cells, or "paper": the
+      authors' normalised coordinates, off by up to half a cell.
+    center: subtract each descriptor map's mean over the image.
+    standardize: use the mean and deviation of each image, as the authors do,
+      instead of `mean` and `std`.
+    mean: per channel, in the order of `channel_order`.
+    std: per channel.
+    channel_order: order in which the network reads the channels.
+  """
+
+  saliency_layer: str = "pool2"
+  descriptor_layers: tuple[str, ...] = ("pool4",)
+  threshold_blur: tuple[int, float] = (5, 4.0)
+  denoise_blur: tuple[int, float] = (5, 5.0)
+  threshold: Literal["kapur", "none"] = "kapur"
+  radius: int = 10
+  border: int = 10
+  max_keypoints: int = 500
+  quantize: bool = False
+  sampling: Literal["exact", "paper"] = "exact"
+  center: bool = False
+  standardize: bool = False
+  mean: tuple[float, float, float] = IMAGENET_MEAN
+  std: tuple[float, float, float] = IMAGENET_STD
+  channel_order: Literal["RGB", "BGR"] = "RGB"
+
+
+# VGG16 and AlexNet: the paper's layers and blurs. The paper has no ResNet; its
+# first stage has the stride of VGG's pool2, its third that of pool4. Bundled
+# networks: experiments/pretrain/README.md.
+SETTINGS: dict[str, ElfConfig] = {
+    "vgg16": ElfConfig(),
+    "alexnet": ElfConfig("pool1", ("pool2",)),
+    "resnet50": ElfConfig("layer1", ("layer3",)),
+    "vgg_small": ElfConfig(
+        "pool2", ("pool3", "pool4"), (5, 5.0), (5, 4.0), center=True
+    ),
+    "resnet_small": ElfConfig(
+        "layer1", ("layer2", "layer3"), (5, 5.0), (5, 4.0), center=True
+    ),
+}
+
+
+def preprocess(image: jax.Array, config: ElfConfig) -> jax.Array:
+  """What the network reads: channels ordered and normalised.
+
+  Args:
+    image: RGB in [0, 1], float [..., H, W, 3].
+    config: uses `standardize`, `mean`, `std`, `channel_order`.
+
+  Returns:
+    Network input, same shape.
+
+  Example:
+    >>> from vision_jax.systems import elf
+    >>> out = elf.preprocess(jnp.ones((2, 2, 3)), elf.ElfConfig())
+    >>> print(out[0, 0].round(2))
+    [2.25 2.43 2.64]
+
+  Source:
+    ELF authors' code (`standardize`: population deviation over all pixels and
+    channels, at least 1 / (H W C)); otherwise torchvision's normalisation.
+  """
+  if config.channel_order == "BGR":
+    image = image[..., ::-1]
+  if not config.standardize:
+    mean, std = (jnp.asarray(v, image.dtype) for v in (config.mean, config.std))
+    shape = (1,) * (image.ndim - 1) + (3,)
+    return (image - mean.reshape(shape)) / std.reshape(shape)
+  axes = (-3, -2, -1)
+  size = image.shape[-3] * image.shape[-2] * image.shape[-1]
+  deviation = jnp.maximum(image.std(axes, keepdims=True), 1.0 / size)
+  return (image - image.mean(axes, keepdims=True)) / deviation
+
+
+def detect(
+    saliency_map: jax.Array,
+    config: ElfConfig,
+    *,
+    region: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Key points of a saliency map.
+
+  Mean over channels, division by the maximum, blur, Kapur threshold (of a
+  second blur), greedy non-maximum suppression, border, K best.
+
+  Convention:
+    Index frame, (x, y), integer positions. One map; batch with vmap.
+
+  Args:
+    saliency_map: non-negative, float [H, W, C].
+    config: the detector's settings.
+    region: bool [H, W]; points are taken only where it is True.
+
+  Returns:
+    xy float32 [K, 2], scores [K] in [0, 1] and valid bool [K]. A map that is
+    zero everywhere, or not finite, has no key points.
+
+  Raises:
+    ValueError: if the map is not [H, W, C] or is smaller than the border and
+      the blurs allow.
+
+  Example:
+    >>> from vision_jax.systems import elf
+    >>> spot = jnp.zeros((48, 64, 3)).at[20, 30].set(1.0)
+    >>> xy, scores, valid = elf.detect(spot, elf.ElfConfig(max_keypoints=4))
+    >>> print(xy[0], valid)
+    [30. 20.] [ True False False False]
+
+  Source:
+    ELF, sec. 3; order of the steps and 8-bit rounding: authors' code.
+  """
+  if saliency_map.ndim != 3:
+    raise ValueError(
+        f"detect: `saliency_map` must be [H, W, C], got {saliency_map.shape}."
+    )
+  height, width = saliency_map.shape[:2]
+  _check_size("detect", "saliency_map", height, width, config)
+  gray = saliency_map.mean(-1)
+  peak = gray.max()
+  usable = (peak > 0) & jnp.isfinite(peak)
+  gray = jnp.where(usable, gray / jnp.where(usable, peak, 1.0), 0.0)
+  (k_noise, s_noise), (k_thr, s_thr) = (
+      config.denoise_blur,
+      config.threshold_blur,
+  )
+  if config.quantize:
+    levels = jnp.floor(255 * gray)
+    smooth = jnp.round(ops.gaussian_blur(levels, size=k_noise, sigma=s_noise))
+    coarse = jnp.round(ops.gaussian_blur(levels, size=k_thr, sigma=s_thr))
+    smooth = smooth / 255
+  else:
+    smooth = ops.gaussian_blur(gray, size=k_noise, sigma=s_noise)
+    coarse = 255 * ops.gaussian_blur(gray, size=k_thr, sigma=s_thr)
+  threshold = jnp.zeros((), smooth.dtype)
+  if config.threshold == "kapur":
+    bins = jnp.clip(jnp.floor(coarse), 0, 255).astype(jnp.int32)
+    threshold = ops.kapur_threshold(ops.histogram(bins)) / 255
+  candidates = smooth > threshold
+  if region is not None:
+    candidates = candidates & region
+  kept = ops.suppress_points(smooth, candidates, radius=config.radius)
+  inside = np.zeros((height, width), bool)
+  b = config.border
+  inside[b : height - b, b : width - b] = True
+  return ops.top_points(
+      smooth,
+      kept & inside,
+      num_points=config.max_keypoints,
+      radius=config.radius,
+  )
+
+
+def describe(
+    features: Sequence[jax.Array],
+    xy: jax.Array,
+    *,
+    strides: Sequence[int],
+    offsets: Sequence[float],
+    image_size: tuple[int, int],
+    config: ElfConfig,
+) -> jax.Array:
+  """Descriptors: feature maps read at the key points, L2-normalised.
+
+  Convention:
+    Points in the index frame of the image; cell u of a map looks at pixel
+    x = stride u + offset.
+
+  Args:
+    features: maps [h, w, C_l] of one image.
+    xy: key points [K, 2].
+    strides: input pixels per cell of each map.
+    offsets: image position of cell 0 of each map.
+    image_size: (height, width) of the image.
+    config: uses `sampling` and `center`.
+
+  Returns:
+    Unit vectors [K, sum of C_l]; every map has the same weight.
+
+  Example:
+    >>> from vision_jax.systems import elf
+    >>> maps = [jnp.ones((4, 4, 8))]
+    >>> d = elf.describe(maps, jnp.zeros((2, 2)), strides=[4], offsets=[1.5],
+    ...                  image_size=(16, 16), config=elf.ElfConfig())
+    >>> d.shape, round(float(jnp.linalg.norm(d[0])), 3)
+    ((2, 8), 1.0)
+
+  Source:
+    ELF, sec. 3. "paper" sampling: u = x / W (w - 1), authors' code.
+  """
+  parts = []
+  for values, stride, offset in zip(features, strides, offsets, strict=True):
+    cells = np.array([values.shape[1], values.shape[0]], np.float32)
+    if config.sampling == "paper":
+      size = np.array([image_size[1], image_size[0]], np.float32)
+      position = xy * ((cells - 1) / size)[None]
+    else:
+      position = ops.image_to_feature(xy, stride=stride, offset=offset)
+    if config.center:
+      values = values - values.mean((0, 1), keepdims=True)
+    parts.append(_normalize(ops.sample(values, position, padding="edge")))
+  return jnp.concatenate(parts, -1) / np.sqrt(np.float32(len(parts)))
+
+
+def _normalize(x: jax.Array) -> jax.Array:
+  """Unit rows; the square is bounded below so that zero rows stay finite."""
+  squared = jnp.sum(x * x, -1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
+def _check_size(
+    function: str, argument: str, height: int, width: int, config: ElfConfig
+) -> None:
+  """Raises if an image is too small for the border and the blurs."""
+  taps = max(config.denoise_blur[0], config.threshold_blur[0])
+  least = max(2 * config.border + 1, taps // 2 + 1)
+  if min(height, width) < least:
+    raise ValueError(
+        f"{function}: `{argument}` must be at least {least} pixels high and "
+        f"wide for a border of {config.border}, got {height} x {width}; "
+        "enlarge the image or lower `border`."
+    )
+
+
+def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
+  """Float RGB in [0, 1]; integer images are scaled, bad values refused."""
+  if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+    raise ValueError(
+        f"{function}: `image` must be [H, W, 3] or [B, H, W, 3] and not "
+        f"empty, got shape {image.shape}."
+    )
+  if image.dtype == np.uint8:
+    return jnp.asarray(image, jnp.float32) / 255
+  if not jnp.issubdtype(image.dtype, jnp.floating):
+    raise TypeError(
+        f"{function}: `image` must be float in [0, 1] or uint8, got "
+        f"{image.dtype}."
+    )
+  if not isinstance(image, jax.core.Tracer):
+    low, high = float(image.min()), float(image.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+      raise ValueError(f"{function}: `image` must be finite, got NaN or Inf.")
+    if low < -0.5 or high > 1.5:
+      raise ValueError(
+          f"{function}: `image` must be in [0, 1], got values from {low:.3g} "
+          f"to {high:.3g}; divide by 255?"
+      )
+  return jnp.asarray(image)
+
+
+def _check_layers(
+    function: str, module: nn.Module, wanted: Sequence[str]
+) -> dict:
+  """Geometry of the endpoints; names the known ones if any is missing."""
+  info = endpoint_info(module)
+  unknown = [name for name in wanted if name not in info]
+  if unknown:
+    raise ValueError(
+        f"{function}: layers must be endpoints of {type(module).__name__}, "
+        f"got {unknown}; known: {', '.join(info)}."
+    )
+  return info
+
+
+@functools.partial(jax.jit, static_argnames=("module", "layers", "config"))
+def _saliency(module, variables, image, layers, config):
+  def features(x):
+    _, endpoints = module.apply(variables, x[None])
+    return {name: endpoints[name][0] for name in layers}
+
+  def one(single):
+    return ops.saliency(features, preprocess(single, config))
+
+  return one(image) if image.ndim == 3 else jax.vmap(one)(image)
+
+
+def saliency(
+    module: nn.Module,
+    variables: dict,
+    image: jax.Array,
+    layers: str | Sequence[str],
+    config: ElfConfig | None = None,
+) -> dict[str, jax.Array]:
+  r"""Saliency of several layers in one jitted call.
+
+  :math:`|F^T \partial F / \partial I|` for each layer F; the derivative is
+  with respect to the normalised image.
+
+  Args:
+    module: backbone; `apply` returns (logits, endpoints).
+    variables: its parameters and statistics.
+    image: RGB in [0, 1], float (or uint8) [H, W, 3] or [B, H, W, 3].
+    layers: names of endpoints.
+    config: uses the preprocessing; None means the defaults.
+
+  Returns:
+    Name -> saliency, float32, shape of `image`.
+
+  Raises:
+    ValueError: if a layer is unknown, or `image` is malformed, not finite or
+      not in [0, 1].
+    TypeError: if `image` is neither float nor uint8.
+
+  Example:
+    >>> from vision_jax.nn import backbones
+    >>> from vision_jax.systems import elf
+    >>> net = backbones.vgg_small()
+    >>> image = jax.random.uniform(jax.random.key(0), (32, 48, 3))
+    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> maps = elf.saliency(net, variables, image, ["pool1", "pool2"])
+    >>> maps["pool2"].shape
+    (32, 48, 3)
+
+  Source:
+    ELF, eq. 1.
+  """
+  image = _check_image("saliency", image)
+  names = (layers,) if isinstance(layers, str) else tuple(layers)
+  _check_layers("saliency", module, names)
+  return _saliency(module, variables, image, names, config or ElfConfig())
+
+
+@functools.partial(jax.jit, static_argnames=("module", "config"))
+def _extract(module, variables, image, config, region):
+  info = endpoint_info(module)
+  geometry = [info[name] for name in config.descriptor_layers]
+
+  def endpoint(x, name):
+    return module.apply(variables, x[None])[1][name][0]
+
+  def one(single, region):
+    size = single.shape[:2]
+    x = preprocess(single, config)
+    # Both calls run the same layers; the compiler merges the forward passes.
+    gradient = ops.saliency(lambda v: endpoint(v, config.saliency_layer), x)
+    xy, scores, valid = detect(gradient, config, region=region)
+    descriptors = describe(
+        [endpoint(x, name) for name in config.descriptor_layers],
+        xy,
+        strides=[g.stride for g in geometry],
+        offsets=[g.offset for g in geometry],
+        image_size=size,
+        config=config,
+    )
+    descriptors = jnp.where(valid[:, None], descriptors, 0.0)
+    return ops.Keypoints(xy, scores, valid, descriptors)
+
+  if image.ndim == 3:
+    return one(image, region)
+  return jax.vmap(one, in_axes=(0, None if region is None else 0))(
+      image, region
+  )
+
+
+def extract(
+    module: nn.Module,
+    variables: dict,
+    image: jax.Array,
+    config: ElfConfig | None = None,
+    *,
+    region: jax.Array | None = None,
+) -> ops.Keypoints:
+  """Detects and describes the key points of one image or a batch.
+
+  Jitted: one compilation for each image size, network and configuration.
+
+  Convention:
+    Index frame, (x, y): the centre of the first pixel is (0, 0).
+
+  Args:
+    module: backbone; `apply` returns (logits, endpoints).
+    variables: its parameters and statistics.
+    image: RGB in [0, 1], float (or uint8) [H, W, 3] or [B, H, W, 3].
+    config: settings, for example `SETTINGS["vgg16"]`; None means the
+      defaults.
+    region: bool [H, W] (or [B, H, W]); points are taken only where True.
+
+  Returns:
+    `Keypoints` of `config.max_keypoints` rows (with a leading B for a batch),
+    best first. Rows with `valid` False are padding and 0. A constant image
+    has no valid row.
+
+  Raises:
+    ValueError: if a layer is unknown, or `image` is malformed, too small, not
+      finite or not in [0, 1].
+    TypeError: if `image` is neither float nor uint8.
+
+  Example:
+    >>> from vision_jax.nn import backbones
+    >>> from vision_jax.systems import elf
+    >>> net = backbones.vgg_small()
+    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
+    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> keypoints = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
+    >>> keypoints.xy.shape, keypoints.descriptors.shape
+    ((500, 2), (500, 192))
+
+  Source:
+    ELF (arXiv 1907.03261), sec. 3.
+  """
+  image = _check_image("extract", image)
+  config = config or ElfConfig()
+  _check_size("extract", "image", *image.shape[-3:-1], config)
+  wanted = (config.saliency_layer, *config.descriptor_layers)
+  _check_layers("extract", module, wanted)
+  return _extract(module, variables, image, config, region)

@@ -1,0 +1,37 @@
+"""Training: state, data-parallel step, evaluation, checkpoints, loop, loggers.
+
+Nothing here knows a model or a data set; it all comes in as functions.
+"""
+
+from vision_jax.train.checkpoint import CheckpointError, Checkpoints, Restored
+from vision_jax.train.evaluation import evaluate, make_eval_step, pad_batch
+from vision_jax.train.loggers import (
+  JsonLinesLogger,
+  Logger,
+  TensorBoardLogger,
+  write_result,
+)
+from vision_jax.train.loop import NonFiniteError, Preempted, Timing, fit
+from vision_jax.train.state import TrainState, create_state
+from vision_jax.train.step import example_keys, make_step
+
+__all__ = [
+  "CheckpointError",
+  "Checkpoints",
+  "JsonLinesLogger",
+  "Logger",
+  "NonFiniteError",
+  "Preempted",
+  "Restored",
+  "TensorBoardLogger",
+  "Timing",
+  "TrainState",
+  "create_state",
+  "evaluate",
+  "example_keys",
+  "fit",
+  "make_eval_step",
+  "make_step",
+  "pad_batch",
+  "write_result",
+]

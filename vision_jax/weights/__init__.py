@@ -1,0 +1,71 @@
+"""Parameters: read from other frameworks, mapped by name, checked, saved."""
+
+from vision_jax.weights.catalog import BASE_URL, CATALOG, Entry, find_entry
+from vision_jax.weights.convert import (
+    state_dict_to_variables,
+    torch_shapes,
+    variables_to_state_dict,
+)
+from vision_jax.weights.errors import (
+    WeightsError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
+from vision_jax.weights.names import current_name, strip_wrappers
+from vision_jax.weights.preprocess import (
+    Preprocess,
+    normalize,
+    preprocess_image,
+)
+from vision_jax.weights.published import cache_dir, from_torchvision
+from vision_jax.weights.random import (
+    random_array,
+    random_state_dict,
+    random_variables,
+)
+from vision_jax.weights.readers import read_metadata, read_state_dict
+from vision_jax.weights.select import (
+    BUNDLED,
+    load_bundled,
+    load_model,
+    preprocessing,
+    resolve,
+)
+from vision_jax.weights.store import (
+    WeightsMetadata,
+    load_weights,
+    save_weights,
+)
+
+__all__ = [
+    "BASE_URL",
+    "BUNDLED",
+    "CATALOG",
+    "Entry",
+    "Preprocess",
+    "WeightsError",
+    "WeightsMetadata",
+    "WeightsMismatchError",
+    "WeightsNotFoundError",
+    "cache_dir",
+    "current_name",
+    "find_entry",
+    "from_torchvision",
+    "load_bundled",
+    "load_model",
+    "load_weights",
+    "normalize",
+    "preprocess_image",
+    "preprocessing",
+    "random_array",
+    "random_state_dict",
+    "random_variables",
+    "read_metadata",
+    "read_state_dict",
+    "resolve",
+    "save_weights",
+    "state_dict_to_variables",
+    "strip_wrappers",
+    "torch_shapes",
+    "variables_to_state_dict",
+]

@@ -1,0 +1,224 @@
+"""From what a user types to a network that is ready to run."""
+
+import importlib.resources
+import os
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from vision_jax.nn import backbones
+from vision_jax.weights import convert, published, readers, store
+from vision_jax.weights.catalog import CATALOG, find_entry, find_file
+from vision_jax.weights.errors import WeightsError
+from vision_jax.weights.preprocess import IMAGENET_PREPROCESS, Preprocess
+from vision_jax.weights.random import random_variables
+from vision_jax.weights.store import WeightsMetadata
+
+__all__ = [
+    "BUNDLED",
+    "load_bundled",
+    "load_model",
+    "preprocessing",
+    "resolve",
+]
+
+# Model -> file in vision_jax/assets.
+BUNDLED: dict[str, str] = {
+    "vgg_small": "vgg_small.safetensors",
+    "resnet_small": "resnet_small.safetensors",
+}
+
+Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
+
+
+def load_model(path_or_name: str | os.PathLike[str]) -> Model:
+  """Loads a network with its weights and the facts about them.
+
+  Args:
+    path_or_name: a ``.safetensors`` file that `save_weights` wrote, or the
+      name of bundled weights, "vgg_small" or "resnet_small".
+
+  Returns:
+    (module, variables, metadata); float32 variables.
+
+  Raises:
+    WeightsNotFoundError: if there is no such file.
+    WeightsError: if the file is broken, not one of ours, or does not fit the
+      model that it names.
+
+  Example:
+    >>> import os, tempfile
+    >>> from vision_jax import weights
+    >>> from vision_jax.nn import backbones
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+    >>> arguments = {"num_classes": 5}
+    >>> variables = weights.random_variables(backbones.resnet18(**arguments))
+    >>> metadata = weights.WeightsMetadata("resnet18", arguments)
+    >>> weights.save_weights(path, variables, metadata=metadata)
+    >>> module, variables, metadata = weights.load_model(path)
+    >>> metadata.model, variables["params"]["fc"]["bias"].shape
+    ('resnet18', (5,))
+  """
+  if isinstance(path_or_name, str) and path_or_name in BUNDLED:
+    return load_bundled(path_or_name)
+  path = Path(path_or_name)
+  metadata = store.load_metadata(path)
+  module = store.make_module(metadata, str(path))
+  variables = convert.to_variables(
+      module, readers.read_state_dict(path), where=str(path)
+  )
+  return module, variables, metadata
+
+
+def load_bundled(name: str) -> Model:
+  """Loads a network whose weights come with the package.
+
+  Args:
+    name: "vgg_small" or "resnet_small".
+
+  Returns:
+    (module, variables, metadata); the metadata holds the card: data, command,
+    time, accuracy.
+
+  Raises:
+    WeightsError: if there are no bundled weights of that name, or the package
+      was installed without its assets.
+
+  Example:
+    >>> from vision_jax import weights
+    >>> try:
+    ...   weights.load_bundled("vgg99")
+    ... except weights.WeightsError as error:
+    ...   print(error)
+    load_bundled: `name` must be one of ['vgg_small', 'resnet_small'], got \
+'vgg99'.
+  """
+  if name not in BUNDLED:
+    raise WeightsError(
+        f"load_bundled: `name` must be one of {list(BUNDLED)}, got {name!r}."
+    )
+  asset = importlib.resources.files("vision_jax") / "assets" / BUNDLED[name]
+  if not asset.is_file():
+    raise WeightsError(
+        f"load_bundled: the asset {BUNDLED[name]} is not in this installation; "
+        "install vision_jax again, or train it with experiments/pretrain."
+    )
+  with importlib.resources.as_file(asset) as path:
+    return load_model(path)
+
+
+def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
+  """What must be done to an image before a network with given weights.
+
+  Args:
+    name_or_path: a model, "vgg16" (its default weights); a model and its
+      weights, "vgg16/IMAGENET1K_V1"; the name of bundled weights; a
+      ``.safetensors`` file with our metadata; or a file that has the name
+      under which torchvision publishes it.
+
+  Returns:
+    The preparation that the weights were trained with.
+
+  Raises:
+    WeightsNotFoundError: if it is a path and there is no such file.
+    WeightsError: if nothing is known about it.
+
+  Example:
+    >>> from vision_jax import weights
+    >>> weights.preprocessing("vgg16/IMAGENET1K_V1").mean
+    (0.485, 0.456, 0.406)
+
+  Source:
+    The transforms of torchvision's weights, version 0.28.
+  """
+  text = os.fspath(name_or_path)
+  model, _, enum = text.partition("/")
+  if text in BUNDLED:
+    return load_bundled(text)[2].preprocessing
+  if model in CATALOG and (not enum or published.is_enum(enum)):
+    return find_entry(model, enum or "DEFAULT").preprocessing
+  path = Path(text)
+  if text in backbones.MODELS and not path.exists():
+    return IMAGENET_PREPROCESS
+  known = find_file(path.name)
+  if known is not None:
+    return known.preprocessing
+  if readers.is_safetensors_file(path):
+    return store.load_metadata(path).preprocessing
+  raise WeightsError(
+      f"{text}: says nothing about preprocessing; convert it to safetensors "
+      "with metadata, or name the weights as in 'vgg16/IMAGENET1K_V1'."
+  )
+
+
+def resolve(
+    model: str, weights: str, *, seed: int = 0
+) -> tuple[nn.Module, dict[str, Any], Preprocess]:
+  """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
+
+  Args:
+    model: name of a constructor in `vision_jax.nn.backbones`.
+    weights: "bundled"; "random"; a file of weights of any kind that
+      `read_state_dict` reads; or the name of published weights.
+    seed: of random weights.
+
+  Returns:
+    (module, variables, preprocessing). Files that do not say how they were
+    trained get the ImageNet mean and deviation.
+
+  Raises:
+    WeightsNotFoundError: if `weights` is a path and there is no such file.
+    WeightsMismatchError: if the weights belong to another model.
+    WeightsError: if the model or the weights are unknown or broken.
+
+  Example:
+    >>> from vision_jax import weights
+    >>> module, variables, preprocess = weights.resolve("resnet18", "random")
+    >>> preprocess.std
+    (0.229, 0.224, 0.225)
+  """
+  if model not in backbones.MODELS:
+    raise WeightsError(
+        f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
+        f"{model!r}."
+    )
+  if weights == "bundled":
+    if model not in BUNDLED:
+      raise WeightsError(
+          f"resolve: there are no bundled weights for {model!r}, only for "
+          f"{', '.join(BUNDLED)}; give a path or the name of published weights."
+      )
+    module, variables, metadata = load_bundled(model)
+    return module, variables, metadata.preprocessing
+  if weights == "random":
+    module = backbones.MODELS[model]()
+    return module, random_variables(module, seed=seed), _default(model)
+  if published.is_enum(weights) and not Path(weights).exists():
+    entry = find_entry(model, weights)
+    return *published.from_torchvision(model, weights), entry.preprocessing
+  return _from_path(model, Path(weights))
+
+
+def _default(model: str) -> Preprocess:
+  entry = find_entry(model) if model in CATALOG else None
+  return entry.preprocessing if entry else IMAGENET_PREPROCESS
+
+
+def _from_path(
+    model: str, path: Path
+) -> tuple[nn.Module, dict[str, Any], Preprocess]:
+  """A model from any file of weights."""
+  if readers.is_safetensors_file(path):
+    texts = readers.read_metadata(path)
+    if "format_version" in texts:
+      module, variables, metadata = load_model(path)
+      if metadata.model != model:
+        raise WeightsError(
+            f"{path}: holds weights of {metadata.model}, expected {model}; "
+            f"use --model {metadata.model}."
+        )
+      return module, variables, metadata.preprocessing
+  known = find_file(path.name)
+  preprocess = known.preprocessing if known else IMAGENET_PREPROCESS
+  return *published.from_torchvision(model, path), preprocess
