@@ -16,8 +16,17 @@ import numpy as np
 import pytest
 
 SUBPACKAGES = (
-    "ops", "nn", "nn.backbones", "systems", "systems.elf", "weights", "data",
-    "metrics", "train", "viz", "bench",
+  "ops",
+  "nn",
+  "nn.backbones",
+  "systems",
+  "systems.elf",
+  "weights",
+  "data",
+  "metrics",
+  "train",
+  "viz",
+  "bench",
 )
 SURFACE = pathlib.Path(__file__).parent / "api_surface.json"
 NO_SECTIONS = re.compile(r"nn\.backbones\.\w+$")  # constructors: one line
@@ -56,7 +65,7 @@ def test_nothing_public_has_vanished():
     gone = set(names) - set(current.get(package, ()))
     assert not gone, f"{package} lost {sorted(gone)}"
   assert recorded == current, (
-      "new public names: run `python -m tests.test_api` to record them"
+    "new public names: run `python -m tests.test_api` to record them"
   )
 
 
@@ -67,7 +76,7 @@ def test_function_is_documented_and_typed(function, name):
   signature = inspect.signature(function)
   for parameter in signature.parameters.values():
     assert parameter.annotation is not parameter.empty, (
-        f"{name}: `{parameter.name}` has no type"
+      f"{name}: `{parameter.name}` has no type"
     )
     if parameter.kind is parameter.KEYWORD_ONLY:
       continue
@@ -75,7 +84,7 @@ def test_function_is_documented_and_typed(function, name):
     # setting: None or, for network constructors, the number of classes.
     if parameter.default is not parameter.empty:
       assert parameter.default is None or parameter.name == "num_classes", (
-          f"{name}: `{parameter.name}` has a default and must be keyword-only"
+        f"{name}: `{parameter.name}` has a default and must be keyword-only"
       )
   names = list(signature.parameters)
   assert "rng" not in names, f"{name}: random keys are called `key`"
@@ -87,7 +96,7 @@ def test_function_is_documented_and_typed(function, name):
     assert "Args:" in doc, f"{name} documents no arguments"
     for argument in names:
       assert re.search(rf"^\s+\*{{0,2}}{argument}:", doc, re.M), (
-          f"{name}: `{argument}` is not documented"
+        f"{name}: `{argument}` is not documented"
       )
   if signature.return_annotation not in (None, "None"):
     assert "Returns:" in doc or "Yields:" in doc, f"{name}: no Returns"
@@ -99,12 +108,14 @@ def test_class_is_documented(cls, name):
   assert inspect.getdoc(cls), f"{name} has no docstring"
   fields = getattr(cls, "_fields", None)
   if fields is None and hasattr(cls, "__dataclass_fields__"):
-    fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]
+    fields = [
+      f for f in cls.__dataclass_fields__ if f not in ("parent", "name")
+    ]
   own = [f for f in fields or () if f in getattr(cls, "__annotations__", {})]
   if own:
     for field in own:
       assert re.search(rf"^\s+{field}:", inspect.getdoc(cls), re.M), (
-          f"{name}: attribute `{field}` is not documented"
+        f"{name}: attribute `{field}` is not documented"
       )
 
 

@@ -15,30 +15,30 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
-    "bench",
-    "data",
-    "demo",
-    "metrics",
-    "nn",
-    "ops",
-    "systems",
-    "train",
-    "viz",
-    "weights",
+  "bench",
+  "data",
+  "demo",
+  "metrics",
+  "nn",
+  "ops",
+  "systems",
+  "train",
+  "viz",
+  "weights",
 ]
 
 if TYPE_CHECKING:
   from vision_jax import (
-      bench,
-      data,
-      demo,
-      metrics,
-      nn,
-      ops,
-      systems,
-      train,
-      viz,
-      weights,
+    bench,
+    data,
+    demo,
+    metrics,
+    nn,
+    ops,
+    systems,
+    train,
+    viz,
+    weights,
   )
 
 

@@ -56,5 +56,7 @@ class ConvertTest(command_case.CommandCase):
         result, 2, f"^vision-jax convert: error: .*{pattern}"
       )
       self.assertFalse(out.exists())
-    result = self.run_command("convert", "resnet_small", source, "--out", "a.pth")
+    result = self.run_command(
+      "convert", "resnet_small", source, "--out", "a.pth"
+    )
     self.assert_one_line(result, 2, "--out must end in .safetensors")

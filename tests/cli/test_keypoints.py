@@ -5,6 +5,7 @@ import os
 
 import h5py
 import numpy as np
+import PIL.Image
 from absl.testing import parameterized
 
 from tests.cli import command_case
@@ -89,6 +90,32 @@ class KeypointsTest(command_case.CommandCase):
       self.assertEqual(store["last.png/keypoints"].shape, (0, 2))
       self.assertEqual(store["last.png/descriptors"].shape, (128, 0))
     self.assertEqual(os.listdir(self.out.parent), ["f.h5"])
+
+  def test_every_kind_of_picture_is_read(self):
+    image = PIL.Image.fromarray(
+      (command_case.photograph(64, 96) * 255).astype(np.uint8)
+    )
+    (self.folder / "set").mkdir()
+    for mode, suffix in (
+      ("L", "png"), ("1", "png"), ("RGBA", "png"), ("LA", "png"), ("P", "gif"),
+      ("CMYK", "jpg"), ("I;16", "png"), ("RGB", "webp"), ("RGB", "ppm"),
+    ):  # fmt: skip
+      picture = image.convert("L" if mode == "I;16" else mode)
+      if mode == "I;16":
+        grey = np.asarray(picture).astype(np.uint16) * 257
+        picture = PIL.Image.fromarray(grey)
+      name = f"{mode.replace(';', '')}.{suffix}"
+      picture.save(self.folder / "set" / name)
+    PIL.Image.new("RGB", (1, 1)).save(self.folder / "set" / "tiny.png")
+    result = self._run(self.folder / "set")
+    self.assertEqual((result.code, result.err), (0, ""), result)
+    self.assertIn("10 images: 10 written", result.out)
+    with h5py.File(self.out) as store:
+      np.testing.assert_array_equal(
+        store["L.png/keypoints"], store["I16.png/keypoints"]
+      )
+      for name in set(store) - {"tiny.png"}:
+        self.assertNotEmpty(store[name]["keypoints"], name)
 
   def test_names(self):
     self.save("x/a.png", command_case.photograph(48, 64))

@@ -1,13 +1,26 @@
 """Tests of `vision-jax match`."""
 
 import json
+import os
+import pickle
 
 import numpy as np
 import PIL.Image
 from absl.testing import parameterized
 
 from tests.cli import command_case
-from vision_jax import data, viz
+from vision_jax import data, viz, weights
+from vision_jax.nn import backbones
+
+
+class _Evil:
+  """Creates a folder when it is unpickled."""
+
+  def __init__(self, folder):
+    self.path = str(folder / "opened")
+
+  def __reduce__(self):
+    return (os.mkdir, (self.path,))
 
 
 def _errors(points0, points1):
@@ -174,6 +187,24 @@ class BadInputTest(command_case.CommandCase):
   def test_settings(self, arguments, pattern):
     a = self.save("a.png", command_case.photograph(64, 80))
     self.assert_one_line(self._match(a, a, *arguments), 2, pattern)
+
+  def test_files_of_weights(self):
+    a = self.save("a.png", command_case.photograph(64, 80))
+    module = backbones.vgg_small()
+    good = self.folder / "good.safetensors"
+    weights.save_weights(
+      good,
+      weights.random_variables(module),
+      metadata=weights.WeightsMetadata("vgg_small"),
+    )
+    cut = self.save_bytes("cut.safetensors", good.read_bytes()[:-999])
+    evil = self.save_bytes("evil.pth", pickle.dumps(_Evil(self.folder)))
+    for path, model in (
+      (cut, "vgg_small"), (evil, "vgg_small"), (good, "resnet_small"),
+    ):  # fmt: skip
+      result = self._match(a, a, "--weights", path, "--model", model)
+      self.assert_one_line(result, 2, f"match: error: .*{path.name}")
+    self.assertFalse((self.folder / "opened").exists())
 
   def test_outputs(self):
     a, b = self.save_pair()

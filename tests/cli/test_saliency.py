@@ -39,6 +39,7 @@ class SaliencyTest(command_case.CommandCase):
 
   @parameterized.parameters(
     (("--layer", "pool9"), "known: .*pool2"),
+    (("--blur", "-1"), r"--blur must be in \[0, 1000\]"),
     (("--layer",), "--layer needs at least one name"),
     (("--layer", "pool1", "--colormap", "jetty"), "'jetty'"),
   )

@@ -17,7 +17,6 @@ def _small_net(image, dtype=np.float32):
 
 
 class SaliencyTest(chex.TestCase):
-
   @chex.variants(with_jit=True, without_jit=True)
   def test_equals_gradient_of_half_the_squared_norm(self):
     image = np.random.default_rng(1).normal(size=(16, 20, 3))
@@ -28,7 +27,7 @@ class SaliencyTest(chex.TestCase):
       expected = np.abs(jax.grad(half)(image))
       self.assertGreater(expected.max(), 1.0)
       np.testing.assert_allclose(
-          got[name], expected, atol=1e-5 * expected.max()
+        got[name], expected, atol=1e-5 * expected.max()
       )
 
   def test_equals_the_explicit_jacobian(self):
@@ -46,18 +45,16 @@ class SaliencyTest(chex.TestCase):
     b = rng.normal(size=6).astype(np.float32)
     image = rng.normal(size=(14, 17, 1)).astype(np.float32)
     got = ops.saliency(
-        lambda i: nn.conv2d(i[None], jnp.asarray(w), padding=1)[0]
-        + b[None, None],
-        image,
+      lambda i: nn.conv2d(i[None], jnp.asarray(w), padding=1)[0]
+      + b[None, None],
+      image,
     )
-    # S = |W^T W I + W^T b| = |sum_c w_c star w_c applied to I + sum_c b_c sum w|
+    # S = |W^T W I + W^T b|: the sum of w_c star w_c, and a constant.
     k = np.zeros((5, 5))
     for c in range(6):
       for p in np.ndindex(3, 3):
         for q in np.ndindex(3, 3):
-          k[q[0] - p[0] + 2, q[1] - p[1] + 2] += (
-              w[(*p, 0, c)] * w[(*q, 0, c)]
-          )
+          k[q[0] - p[0] + 2, q[1] - p[1] + 2] += w[(*p, 0, c)] * w[(*q, 0, c)]
     const = (b * w.sum((0, 1, 2))).sum()
     expected = np.zeros((10, 13))
     for y in range(10):
@@ -71,22 +68,22 @@ class SaliencyTest(chex.TestCase):
     f = lambda i: ops.saliency(lambda v: _small_net(v)["b"], i)  # noqa: E731
     expected = np.stack([f(i) for i in images])
     np.testing.assert_allclose(
-        jax.vmap(f)(images), expected, atol=1e-6 * expected.max()
+      jax.vmap(f)(images), expected, atol=1e-6 * expected.max()
     )
 
   def test_is_differentiable(self):
     image = np.random.default_rng(5).normal(size=(6, 6, 3)).astype(np.float32)
     loss = lambda i: ops.saliency(  # noqa: E731
-        lambda v: _small_net(v)["a"], i
+      lambda v: _small_net(v)["a"], i
     ).sum()
     g = jax.grad(loss)(image)
     direction = np.random.default_rng(6).normal(size=image.shape)
     with jax.enable_x64(True):
       f = lambda i: ops.saliency(  # noqa: E731
-          lambda v: _small_net(v, np.float64)["a"], i
+        lambda v: _small_net(v, np.float64)["a"], i
       ).sum()
       up, down = (
-          f(jnp.asarray(image + s * 1e-6 * direction)) for s in (1.0, -1.0)
+        f(jnp.asarray(image + s * 1e-6 * direction)) for s in (1.0, -1.0)
       )
       expected = (up - down) / 2e-6
     np.testing.assert_allclose((g * direction).sum(), expected, rtol=1e-3)

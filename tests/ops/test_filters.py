@@ -10,7 +10,6 @@ from vision_jax import ops
 
 
 class GaussianBlurTest(chex.TestCase):
-
   @chex.variants(with_jit=True, without_jit=True)
   @parameterized.parameters((5, 4.0), (5, 5.0), (17, 6.0), (3, 0.5), (1, 1.0))
   def test_matches_scipy_mirror(self, size, sigma):
@@ -28,7 +27,7 @@ class GaussianBlurTest(chex.TestCase):
     x = np.random.default_rng(1).normal(size=(9, 11, 3)).astype(np.float32)
     got = ops.gaussian_blur(x, size=5, sigma=2.0, axes=(0, 1))
     expected = np.stack(
-        [ops.gaussian_blur(x[..., c], size=5, sigma=2.0) for c in range(3)], -1
+      [ops.gaussian_blur(x[..., c], size=5, sigma=2.0) for c in range(3)], -1
     )
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -55,21 +54,20 @@ class GaussianBlurTest(chex.TestCase):
 
 
 class HistogramTest(chex.TestCase):
-
   @chex.variants(with_jit=True, without_jit=True)
   def test_equals_bincount(self):
     x = np.random.default_rng(0).integers(-5, 300, (37, 41))
     inside = x[(x >= 0) & (x < 256)]
     np.testing.assert_array_equal(
-        self.variant(ops.histogram)(x), np.bincount(inside, minlength=256)
+      self.variant(ops.histogram)(x), np.bincount(inside, minlength=256)
     )
 
   def test_empty_vmap_and_errors(self):
     self.assertEqual(int(ops.histogram(jnp.zeros((0,), jnp.int32)).sum()), 0)
     x = np.random.default_rng(1).integers(0, 32, (3, 50))
     np.testing.assert_array_equal(
-        jax.vmap(lambda v: ops.histogram(v, num_bins=32))(x),
-        np.stack([np.bincount(v, minlength=32) for v in x]),
+      jax.vmap(lambda v: ops.histogram(v, num_bins=32))(x),
+      np.stack([np.bincount(v, minlength=32) for v in x]),
     )
     with self.assertRaisesRegex(TypeError, "integers"):
       ops.histogram(jnp.zeros(3))
@@ -83,9 +81,11 @@ def _kapur_loop(h):
   best, where = 0.0, 0
   if not filled.size:
     return 0, 0.0
+
   def entropy(part):
     part, total = part[part > 0], part.sum()
     return np.log(total) - np.sum(part * np.log(part)) / total if total else 0.0
+
   for t in range(filled[0], filled[-1] + 1):
     e = entropy(h[: t + 1]) + entropy(h[t + 1 :])
     if e > best + 1e-12:
@@ -94,7 +94,6 @@ def _kapur_loop(h):
 
 
 class KapurThresholdTest(chex.TestCase):
-
   def test_two_equal_plateaus(self):
     h = np.zeros(256)
     h[:100] = h[150:250] = 1

@@ -12,34 +12,31 @@ def _sequential(scores, candidates, radius):
   kept = np.zeros(scores.shape, bool)
   alive = candidates & ~np.isnan(scores)
   order = sorted(
-      zip(*np.nonzero(alive), strict=True),
-      key=lambda p: (-scores[p], p[0], p[1]),
+    zip(*np.nonzero(alive), strict=True),
+    key=lambda p: (-scores[p], p[0], p[1]),
   )
   for y, x in order:
     if alive[y, x]:
       kept[y, x] = True
       alive[
-          max(0, y - radius) : y + radius + 1,
-          max(0, x - radius) : x + radius + 1,
+        max(0, y - radius) : y + radius + 1,
+        max(0, x - radius) : x + radius + 1,
       ] = False
   return kept
 
 
 class SuppressPointsTest(chex.TestCase):
-
   @parameterized.parameters(0, 1, 2, 3, 5, 10)
   def test_equals_the_sequential_loop(self, radius):
     rng = np.random.default_rng(radius)
-    run = jax.jit(
-        lambda s, c: ops.suppress_points(s, c, radius=radius)
-    )
+    run = jax.jit(lambda s, c: ops.suppress_points(s, c, radius=radius))
     for case in range(34):
       scores = rng.normal(size=(29, 37)).astype(np.float32)
       if case % 2:  # many ties
         scores = np.round(scores * (1 + case % 5))
       candidates = scores > (-1.0 if case % 3 else 0.5)
       np.testing.assert_array_equal(
-          run(scores, candidates), _sequential(scores, candidates, radius)
+        run(scores, candidates), _sequential(scores, candidates, radius)
       )
 
   def test_long_chain_needs_many_rounds(self):
@@ -51,7 +48,7 @@ class SuppressPointsTest(chex.TestCase):
     flat = jnp.zeros((7, 9))
     kept = np.asarray(ops.suppress_points(flat, flat == 0, radius=2))
     np.testing.assert_array_equal(
-        kept, _sequential(np.zeros((7, 9)), np.ones((7, 9), bool), 2)
+      kept, _sequential(np.zeros((7, 9)), np.ones((7, 9), bool), 2)
     )
     nan = flat.at[3, 3].set(jnp.nan)
     kept = np.asarray(ops.suppress_points(nan, flat == 0, radius=1))
@@ -72,33 +69,32 @@ class SuppressPointsTest(chex.TestCase):
 
 
 class TopPointsTest(chex.TestCase):
-
   @parameterized.parameters((2, 5), (2, 200), (0, 30))
   def test_equals_a_sort(self, radius, num_points):
     rng = np.random.default_rng(0)
     scores = np.round(rng.normal(size=(33, 26)) * 2).astype(np.float32)
     kept = np.asarray(ops.suppress_points(scores, scores > 0, radius=radius))
     xy, s, valid = jax.jit(
-        lambda a, b: ops.top_points(a, b, num_points=num_points, radius=radius)
+      lambda a, b: ops.top_points(a, b, num_points=num_points, radius=radius)
     )(scores, kept)
     expected = sorted(
-        zip(*np.nonzero(kept), strict=True), key=lambda p: (-scores[p], p)
+      zip(*np.nonzero(kept), strict=True), key=lambda p: (-scores[p], p)
     )[:num_points]
     self.assertEqual(int(valid.sum()), len(expected))
     np.testing.assert_array_equal(
-        xy[: len(expected)], np.array(expected)[:, ::-1]
+      xy[: len(expected)], np.array(expected)[:, ::-1]
     )
     np.testing.assert_array_equal(
-        s[: len(expected)], [scores[p] for p in expected]
+      s[: len(expected)], [scores[p] for p in expected]
     )
-    self.assertEqual(float(jnp.abs(xy[len(expected):]).sum()), 0.0)
+    self.assertEqual(float(jnp.abs(xy[len(expected) :]).sum()), 0.0)
     self.assertEqual(xy.shape, (num_points, 2))
 
   def test_scores_carry_a_derivative(self):
     scores = jnp.array([[1.0, 3.0], [2.0, 0.5]])
-    g = jax.grad(
-        lambda v: ops.top_points(v, v > 0.7, num_points=2)[1].sum()
-    )(scores)
+    g = jax.grad(lambda v: ops.top_points(v, v > 0.7, num_points=2)[1].sum())(
+      scores
+    )
     np.testing.assert_array_equal(g, [[0, 1], [1, 0]])
 
   def test_error(self):

@@ -41,10 +41,10 @@ def _nms(boxes, scores, iou_threshold):
     kept.append(index)
     rest = order[position + 1 :]
     width = torch.minimum(x2[rest], x2[index]) - torch.maximum(
-        x1[rest], x1[index]
+      x1[rest], x1[index]
     )
     height = torch.minimum(y2[rest], y2[index]) - torch.maximum(
-        y1[rest], y1[index]
+      y1[rest], y1[index]
     )
     common = width.clamp(min=0) * height.clamp(min=0)
     iou = common / (areas[rest] + areas[index] - common)
@@ -57,6 +57,18 @@ def _qnms(boxes, scores, iou_threshold):
 
 
 def _roi_align(
+  features,
+  rois,
+  spatial_scale,
+  pooled_height,
+  pooled_width,
+  sampling_ratio,
+  aligned,
+):
+  """torchvision's own formulation in plain torch operations."""
+  from torchvision.ops import roi_align
+
+  return roi_align.__globals__["_roi_align"](
     features,
     rois,
     spatial_scale,
@@ -64,18 +76,6 @@ def _roi_align(
     pooled_width,
     sampling_ratio,
     aligned,
-):
-  """torchvision's own formulation in plain torch operations."""
-  from torchvision.ops import roi_align
-
-  return roi_align.__globals__["_roi_align"](
-      features,
-      rois,
-      spatial_scale,
-      pooled_height,
-      pooled_width,
-      sampling_ratio,
-      aligned,
   )
 
 
@@ -85,9 +85,9 @@ def _define() -> torch.library.Library:
   library.define("nms(Tensor dets, Tensor scores, float t) -> Tensor")
   library.define("qnms(Tensor dets, Tensor scores, float t) -> Tensor")
   library.define(
-      "roi_align(Tensor input, Tensor rois, float spatial_scale, "
-      "SymInt pooled_height, SymInt pooled_width, int sampling_ratio, "
-      "bool aligned) -> Tensor"
+    "roi_align(Tensor input, Tensor rois, float spatial_scale, "
+    "SymInt pooled_height, SymInt pooled_width, int sampling_ratio, "
+    "bool aligned) -> Tensor"
   )
   library.impl("nms", _nms, "CPU")
   library.impl("qnms", _qnms, "QuantizedCPU")

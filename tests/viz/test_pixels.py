@@ -107,8 +107,27 @@ class OverlayHeatmapTest(parameterized.TestCase):
     self.assertEqual(out[:, :6].max(), 0)
     self.assertGreater(out[:, 10:].min(), 180)
 
+  def test_blur_spreads_and_grey_removes_colour(self):
+    image = np.zeros((21, 31, 3), np.float32)
+    image[..., 0] = 1.0
+    heatmap = np.zeros((21, 31))
+    heatmap[10, 12] = 1.0
+    plain = viz.overlay_heatmap(image, heatmap, percentile=100.0)
+    np.testing.assert_array_equal(plain[10, 14], [255, 0, 0])
+    out = viz.overlay_heatmap(
+      image, heatmap, percentile=100.0, blur=2.0, grey=True, colormap="gray"
+    )
+    np.testing.assert_array_equal(out[..., 0], out[..., 1])
+    self.assertEqual(out[0, 0, 0], 76)  # luma of red
+    rows, columns = np.mgrid[:21, :31]
+    weights = np.exp(-((columns - 12) ** 2 + (rows - 10) ** 2) / 8.0)
+    expected = (1 - 0.85 * weights) * 76 + 0.85 * weights * 255 * weights
+    np.testing.assert_allclose(out[..., 0], expected, atol=3)
+
   def test_bad_input(self):
     image = np.zeros((4, 5))
+    with self.assertRaisesRegex(ValueError, "`blur` must be at least 0"):
+      viz.overlay_heatmap(image, image, blur=-1.0)
     with self.assertRaisesRegex(ValueError, "`alpha` must be in"):
       viz.overlay_heatmap(image, image, alpha=1.5)
     with self.assertRaisesRegex(ValueError, "`percentile` must be in"):

@@ -19,9 +19,7 @@ class CatalogTest(parameterized.TestCase):
         self.assertRegex(enum, r"^IMAGENET1K_(V1|V2|FEATURES)$")
         self.assertStartsWith(entry.file, model.split("_")[0])
         self.assertRegex(entry.file, r"-[0-9a-f]{8}\.pth$")
-        self.assertTrue(
-            math.isnan(entry.accuracy) or 55 < entry.accuracy < 85
-        )
+        self.assertTrue(math.isnan(entry.accuracy) or 55 < entry.accuracy < 85)
         files.append(entry.file)
     self.assertLen(set(files), len(files))
     self.assertLen(files, 27)
@@ -31,18 +29,16 @@ class CatalogTest(parameterized.TestCase):
     self.assertEqual(set(backbones.MODELS) - small, set(weights.CATALOG))
 
   @parameterized.parameters(
-      ("vgg16", "DEFAULT", "vgg16-397923af.pth", 71.592),
-      ("resnet50", "DEFAULT", "resnet50-11ad3fa6.pth", 80.858),
-      ("resnet50", "IMAGENET1K_V1", "resnet50-0676ba61.pth", 76.130),
-      ("resnext101_64x4d", "DEFAULT", "resnext101_64x4d-173b62eb.pth", 83.246),
-      ("alexnet", "IMAGENET1K_V1", "alexnet-owt-7be5be79.pth", 56.522),
+    ("vgg16", "DEFAULT", "vgg16-397923af.pth", 71.592),
+    ("resnet50", "DEFAULT", "resnet50-11ad3fa6.pth", 80.858),
+    ("resnet50", "IMAGENET1K_V1", "resnet50-0676ba61.pth", 76.130),
+    ("resnext101_64x4d", "DEFAULT", "resnext101_64x4d-173b62eb.pth", 83.246),
+    ("alexnet", "IMAGENET1K_V1", "alexnet-owt-7be5be79.pth", 56.522),
   )
   def test_entries(self, model, enum, file, accuracy):
     entry = weights.find_entry(model, enum)
     self.assertEqual((entry.file, entry.accuracy), (file, accuracy))
-    self.assertEqual(
-        entry.url, f"https://download.pytorch.org/models/{file}"
-    )
+    self.assertEqual(entry.url, f"https://download.pytorch.org/models/{file}")
     self.assertIs(catalog.find_file(file), entry)
 
   def test_unknown(self):

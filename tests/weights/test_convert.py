@@ -44,28 +44,28 @@ def _state(seed=0):
   shapes = weights.torch_shapes(_Net())
   rng = np.random.default_rng(seed)
   return {
-      name: rng.uniform(0.5, 1.5, shape).astype(np.float32)
-      for name, shape in shapes.items()
+    name: rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    for name, shape in shapes.items()
   }
 
 
 class LayoutTest(absltest.TestCase):
   def test_names_and_shapes(self):
     self.assertEqual(
-        weights.torch_shapes(_Net()),
-        {
-            "norm.running_mean": (6,),
-            "norm.running_var": (6,),
-            "norm.weight": (6,),
-            "norm.bias": (6,),
-            "stem.weight": (6, 3, 3, 2),
-            "stem.bias": (6,),
-            "offset": (1, 1, 1, 6),
-            "head.fc1.weight": (7, 36),
-            "head.fc1.bias": (7,),
-            "head.fc2.weight": (5, 7),
-            "head.fc2.bias": (5,),
-        },
+      weights.torch_shapes(_Net()),
+      {
+        "norm.running_mean": (6,),
+        "norm.running_var": (6,),
+        "norm.weight": (6,),
+        "norm.bias": (6,),
+        "stem.weight": (6, 3, 3, 2),
+        "stem.bias": (6,),
+        "offset": (1, 1, 1, 6),
+        "head.fc1.weight": (7, 36),
+        "head.fc1.bias": (7,),
+        "head.fc2.weight": (5, 7),
+        "head.fc2.bias": (5,),
+      },
     )
 
   def test_every_element_arrives(self):
@@ -75,26 +75,24 @@ class LayoutTest(absltest.TestCase):
     for out in range(6):
       for channel in range(3):
         np.testing.assert_array_equal(
-            params["stem"]["kernel"][:, :, channel, out],
-            state["stem.weight"][out, channel],
+          params["stem"]["kernel"][:, :, channel, out],
+          state["stem.weight"][out, channel],
         )
     kernel = np.asarray(params["head"]["fc1"]["kernel"])
     for h in range(2):
       for w in range(3):
         for c in range(6):
           np.testing.assert_array_equal(
-              kernel[(h * 3 + w) * 6 + c],
-              state["head.fc1.weight"][:, (c * 2 + h) * 3 + w],
+            kernel[(h * 3 + w) * 6 + c],
+            state["head.fc1.weight"][:, (c * 2 + h) * 3 + w],
           )
     np.testing.assert_array_equal(
-        params["head"]["fc2"]["kernel"], state["head.fc2.weight"].T
+      params["head"]["fc2"]["kernel"], state["head.fc2.weight"].T
     )
-    np.testing.assert_array_equal(
-        params["norm"]["scale"], state["norm.weight"]
-    )
+    np.testing.assert_array_equal(params["norm"]["scale"], state["norm.weight"])
     for leaf in ("mean", "var"):
       np.testing.assert_array_equal(
-          stats["norm"][leaf], state[f"norm.running_{leaf}"]
+        stats["norm"][leaf], state[f"norm.running_{leaf}"]
       )
     np.testing.assert_array_equal(params["offset"], state["offset"])
 
@@ -104,9 +102,9 @@ class LayoutTest(absltest.TestCase):
     expected = jax.eval_shape(_Net().init, jax.random.key(0), images)
     self.assertEqual(jax.tree.structure(got), jax.tree.structure(expected))
     jax.tree.map(
-        lambda a, b: self.assertEqual((a.shape, a.dtype), (b.shape, b.dtype)),
-        got,
-        expected,
+      lambda a, b: self.assertEqual((a.shape, a.dtype), (b.shape, b.dtype)),
+      got,
+      expected,
     )
 
   def test_there_and_back(self):
@@ -127,9 +125,9 @@ class LayoutTest(absltest.TestCase):
 
   def test_grouped_one_and_three_dimensional_kernels(self):
     for shape, torch_shape in (
-        ((2, 3, 1, 4), (4, 1, 2, 3)),
-        ((5, 3, 4), (4, 3, 5)),
-        ((2, 3, 4, 5, 6), (6, 5, 2, 3, 4)),
+      ((2, 3, 1, 4), (4, 1, 2, 3)),
+      ((5, 3, 4), (4, 3, 5)),
+      ((2, 3, 4, 5, 6), (6, 5, 2, 3, 4)),
     ):
       array = np.arange(np.prod(shape)).reshape(torch_shape)
       got = convert.to_tree({"a.weight": array}, {})["params"]["a"]["kernel"]
@@ -155,14 +153,14 @@ class FitTest(parameterized.TestCase):
     module = backbones.vgg11(num_classes=None)
     state = weights.random_state_dict(weights.torch_shapes(module))
     old = {
-        name.replace("features.", "features.module."): array
-        for name, array in state.items()
+      name.replace("features.", "features.module."): array
+      for name, array in state.items()
     }
     new = weights.state_dict_to_variables(module, state)
     jax.tree.map(
-        np.testing.assert_array_equal,
-        new,
-        weights.state_dict_to_variables(module, old),
+      np.testing.assert_array_equal,
+      new,
+      weights.state_dict_to_variables(module, old),
     )
 
   def test_missing_left_over_and_shapes_are_all_listed(self):
@@ -195,14 +193,14 @@ class FitTest(parameterized.TestCase):
 
 class FlattenTest(parameterized.TestCase):
   @parameterized.parameters(
-      ("vgg11", "classifier.0"), ("alexnet", "classifier.1")
+    ("vgg11", "classifier.0"), ("alexnet", "classifier.1")
   )
   def test_backbones_name_their_flattened_layers(self, name, layer):
     module = backbones.MODELS[name](num_classes=3)
     shape = module.flatten_shapes()[layer]
     self.assertEqual(
-        weights.torch_shapes(module)[f"{layer}.weight"],
-        (4096, int(np.prod(shape))),
+      weights.torch_shapes(module)[f"{layer}.weight"],
+      (4096, int(np.prod(shape))),
     )
 
 

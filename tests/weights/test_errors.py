@@ -30,9 +30,7 @@ class MismatchErrorTest(absltest.TestCase):
   def test_types(self):
     self.assertTrue(issubclass(weights.WeightsMismatchError, KeyError))
     self.assertTrue(issubclass(weights.WeightsMismatchError, ValueError))
-    self.assertTrue(
-        issubclass(weights.WeightsNotFoundError, FileNotFoundError)
-    )
+    self.assertTrue(issubclass(weights.WeightsNotFoundError, FileNotFoundError))
     self.assertEqual(str(weights.WeightsNotFoundError("text")), "text")
 
 

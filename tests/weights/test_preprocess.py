@@ -15,16 +15,16 @@ class NormalizeTest(parameterized.TestCase):
   def test_matches_the_formula(self, shape):
     images = np.random.default_rng(0).random(shape).astype(np.float32)
     preprocess = weights.Preprocess(
-        mean=(103.9, 116.8, 123.7),
-        std=(2.0, 4.0, 8.0),
-        scale=255.0,
-        channel_order="BGR",
+      mean=(103.9, 116.8, 123.7),
+      std=(2.0, 4.0, 8.0),
+      scale=255.0,
+      channel_order="BGR",
     )
     got = jax.jit(lambda x: weights.normalize(x, preprocess))(images)
     for channel in range(3):
       expected = (
-          images[..., 2 - channel].astype(np.float64) * 255
-          - preprocess.mean[channel]
+        images[..., 2 - channel].astype(np.float64) * 255
+        - preprocess.mean[channel]
       ) / preprocess.std[channel]
       np.testing.assert_allclose(got[..., channel], expected, atol=1e-4)
 
@@ -32,7 +32,7 @@ class NormalizeTest(parameterized.TestCase):
     preprocess = weights.preprocessing("vgg16/IMAGENET1K_FEATURES")
     got = weights.normalize(jnp.ones((1, 1, 3)), preprocess)
     np.testing.assert_allclose(
-        got[0, 0], 255 - np.array([123, 117, 104]), atol=1e-2
+      got[0, 0], 255 - np.array([123, 117, 104]), atol=1e-2
     )
 
   def test_errors(self):
@@ -50,12 +50,12 @@ class PreprocessImageTest(parameterized.TestCase):
     # A ramp keeps its slope under resizing, which shows scale and offset.
     preprocess = PLAIN._replace(resize=100, crop=75)
     ramp = np.stack(
-        np.broadcast_arrays(
-            np.arange(width)[None, :] + 0.5,
-            np.arange(height)[:, None] + 0.5,
-            0.0,
-        ),
-        -1,
+      np.broadcast_arrays(
+        np.arange(width)[None, :] + 0.5,
+        np.arange(height)[:, None] + 0.5,
+        0.0,
+      ),
+      -1,
     ).astype(np.float32)
     got = weights.preprocess_image(ramp, preprocess)
     self.assertEqual(got.shape, (75, 75, 3))

@@ -39,12 +39,12 @@ class _Base(parameterized.TestCase):
     self.remote = self.folder / "remote"
     self.remote.mkdir()
     environment = {
-        "VISION_JAX_CACHE": str(self.cache),
-        "TORCH_HOME": str(self.folder / "torch"),
+      "VISION_JAX_CACHE": str(self.cache),
+      "TORCH_HOME": str(self.folder / "torch"),
     }
     self.enterContext(mock.patch.dict(os.environ, environment))
     self.enterContext(
-        mock.patch.object(catalog, "BASE_URL", self.remote.as_uri() + "/")
+      mock.patch.object(catalog, "BASE_URL", self.remote.as_uri() + "/")
     )
 
   def publish(self, raw, *, model="resnet_small", digits=None, **fields):
@@ -54,14 +54,14 @@ class _Base(parameterized.TestCase):
     (self.remote / entry.file).write_bytes(raw)
     entries = {"IMAGENET1K_V1": entry}
     self.enterContext(
-        mock.patch.dict(catalog.CATALOG, {model: entries}, clear=False)
+      mock.patch.dict(catalog.CATALOG, {model: entries}, clear=False)
     )
     return entry
 
 
 def _small_state(**kwargs):
   return weights.random_state_dict(
-      weights.torch_shapes(backbones.resnet_small(**kwargs))
+    weights.torch_shapes(backbones.resnet_small(**kwargs))
   )
 
 
@@ -73,8 +73,8 @@ class FromTorchvisionTest(_Base):
     path.write_bytes(raw)
     entry = self.publish(raw)
     results = [
-        weights.from_torchvision("resnet_small", source)
-        for source in (state, path, str(path), "IMAGENET1K_V1", "DEFAULT")
+      weights.from_torchvision("resnet_small", source)
+      for source in (state, path, str(path), "IMAGENET1K_V1", "DEFAULT")
     ]
     for module, variables in results:
       self.assertEqual(module.num_classes, 4)
@@ -92,18 +92,18 @@ class FromTorchvisionTest(_Base):
     with self.assertRaises(weights.WeightsMismatchError) as context:
       weights.from_torchvision("resnet_small", state, num_classes=8)
     self.assertEqual(
-        dict(context.exception.shapes),
-        {"fc.weight": ((7, 128), (8, 128)), "fc.bias": ((7,), (8,))},
+      dict(context.exception.shapes),
+      {"fc.weight": ((7, 128), (8, 128)), "fc.bias": ((7,), (8,))},
     )
     module, variables = weights.from_torchvision(
-        "resnet_small", state, num_classes=0, output_stride=16
+      "resnet_small", state, num_classes=0, output_stride=16
     )
     self.assertIsNone(module.num_classes)
     self.assertEqual(module.output_stride, 16)
     self.assertNotIn("fc", variables["params"])
     np.testing.assert_array_equal(
-        variables["params"]["conv1"]["kernel"][:, :, 1, 2],
-        state["conv1.weight"][2, 1],
+      variables["params"]["conv1"]["kernel"][:, :, 1, 2],
+      state["conv1.weight"][2, 1],
     )
 
   def test_weights_of_another_architecture(self):
@@ -123,23 +123,22 @@ class FromTorchvisionTest(_Base):
     state = _small_state(num_classes=7)
     state["layer3.0.bn2.running_var"][5] = np.nan
     with self.assertRaisesRegex(
-        weights.WeightsError, "'layer3.0.bn2.running_var' holds 1 values"
+      weights.WeightsError, "'layer3.0.bn2.running_var' holds 1 values"
     ):
       weights.from_torchvision("resnet_small", state)
 
-  def test_features_only_weights_may_have_no_classifier(self):
+  def test_features_only_weights_give_no_classifier(self):
     module = backbones.vgg11(num_classes=2, hidden=3)
     state = weights.random_state_dict(weights.torch_shapes(module))
     for name, array in state.items():
       if name.startswith("classifier."):
         array[:] = np.nan
     self.publish(_pth(state), model="vgg11", features_only=True)
-    _, variables = weights.from_torchvision("vgg11", "DEFAULT", hidden=3)
-    self.assertTrue(
-        np.isnan(variables["params"]["classifier"]["6"]["bias"]).all()
-    )
+    module, variables = weights.from_torchvision("vgg11", "DEFAULT")
+    self.assertIsNone(module.num_classes)
+    self.assertEqual(list(variables["params"]), ["features"])
     with self.assertRaisesRegex(weights.WeightsError, "'classifier.0.bias'"):
-      weights.from_torchvision("vgg11", state, hidden=3)
+      weights.from_torchvision("vgg11", "DEFAULT", num_classes=2, hidden=3)
 
   def test_unknown_models_and_weights(self):
     with self.assertRaisesRegex(weights.WeightsError, "got 'resnet19'"):
@@ -157,7 +156,7 @@ class DownloadTest(_Base):
     entry = self.publish(b"something")
     error = urllib.error.URLError("Name or service not known")
     with mock.patch.object(
-        published.urllib.request, "urlopen", side_effect=error
+      published.urllib.request, "urlopen", side_effect=error
     ):
       with self.assertRaises(weights.WeightsError) as context:
         weights.from_torchvision("resnet_small", "DEFAULT")
@@ -213,7 +212,7 @@ class CacheDirTest(absltest.TestCase):
     clean = {"VISION_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/h"}
     with mock.patch.dict(os.environ, clean):
       self.assertEqual(
-          weights.cache_dir(), pathlib.Path("/h/.cache/vision_jax")
+        weights.cache_dir(), pathlib.Path("/h/.cache/vision_jax")
       )
 
 

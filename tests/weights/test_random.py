@@ -12,12 +12,12 @@ class RandomArrayTest(parameterized.TestCase):
   def test_frozen_numbers(self):
     # The golden files depend on them: they must not change.
     np.testing.assert_array_equal(
-        weights.random_array("fc.bias", (3,), seed=0),
-        np.float32([-0.178130790591, 0.0776128619909, -0.0132669210434]),
+      weights.random_array("fc.bias", (3,), seed=0),
+      np.float32([-0.178130790591, 0.0776128619909, -0.0132669210434]),
     )
     np.testing.assert_array_equal(
-        weights.random_array("fc.weight", (1, 3), seed=5),
-        np.float32([[-0.866558909416, 0.809187054634, -0.988831996917]]),
+      weights.random_array("fc.weight", (1, 3), seed=5),
+      np.float32([[-0.866558909416, 0.809187054634, -0.988831996917]]),
     )
 
   def test_depends_on_seed_name_and_shape_alone(self):
@@ -25,9 +25,9 @@ class RandomArrayTest(parameterized.TestCase):
     a = draw("a.weight", (4, 3, 2, 2), seed=1)
     np.testing.assert_array_equal(a, draw("a.weight", (4, 3, 2, 2), seed=1))
     for other in (
-        draw("b.weight", (4, 3, 2, 2), seed=1),
-        draw("a.weight", (4, 3, 2, 2), seed=2),
-        draw("a.weight", (3, 4, 2, 2), seed=1).transpose(1, 0, 2, 3),
+      draw("b.weight", (4, 3, 2, 2), seed=1),
+      draw("a.weight", (4, 3, 2, 2), seed=2),
+      draw("a.weight", (3, 4, 2, 2), seed=1).transpose(1, 0, 2, 3),
     ):
       self.assertGreater(np.abs(a - other).max(), 0.1)
 
@@ -47,7 +47,7 @@ class RandomArrayTest(parameterized.TestCase):
     self.assertAlmostEqual(last.max(), 0.39, delta=1e-3)
     for name in ("bn1.bias", "bn1.running_mean"):
       self.assertAlmostEqual(
-          weights.random_array(name, n).std(), 0.2 / 3**0.5, delta=2e-3
+        weights.random_array(name, n).std(), 0.2 / 3**0.5, delta=2e-3
       )
     counter = weights.random_array("bn1.num_batches_tracked", ())
     self.assertEqual(counter.dtype, np.int64)
@@ -59,11 +59,11 @@ class RandomVariablesTest(parameterized.TestCase):
     variables = weights.random_variables(module, seed=4)
     kernel = variables["params"]["layer2"]["0"]["downsample"]["0"]["kernel"]
     expected = weights.random_array(
-        "layer2.0.downsample.0.weight", (128, 64, 1, 1), seed=4
+      "layer2.0.downsample.0.weight", (128, 64, 1, 1), seed=4
     )
     np.testing.assert_array_equal(kernel, expected.transpose(2, 3, 1, 0))
     self.assertTrue(
-        all(a.dtype == np.float32 for a in jax.tree.leaves(variables))
+      all(a.dtype == np.float32 for a in jax.tree.leaves(variables))
     )
 
   def test_activations_stay_in_range(self):

@@ -21,7 +21,7 @@ def _save(path, model, **arguments):
   module = backbones.MODELS[model](**arguments)
   variables = weights.random_variables(module, seed=8)
   metadata = weights.WeightsMetadata(
-      model, arguments, preprocessing=PREPROCESS, card="A card."
+    model, arguments, preprocessing=PREPROCESS, card="A card."
   )
   weights.save_weights(path, variables, metadata=metadata)
   return module, variables
@@ -39,7 +39,7 @@ class _Base(parameterized.TestCase):
     root = self.folder / "package"
     (root / "assets").mkdir(parents=True)
     self.enterContext(
-        mock.patch.object(importlib.resources, "files", return_value=root)
+      mock.patch.object(importlib.resources, "files", return_value=root)
     )
     return root / "assets"
 
@@ -70,8 +70,8 @@ class LoadBundledTest(_Base):
   def test_reads_the_asset(self, name):
     _, variables = _save(self.bundle() / weights.BUNDLED[name], name)
     for module, values, metadata in (
-        weights.load_bundled(name),
-        weights.load_model(name),
+      weights.load_bundled(name),
+      weights.load_model(name),
     ):
       self.assertEqual(module, backbones.MODELS[name]())
       jax.tree.map(np.testing.assert_array_equal, values, variables)
@@ -91,12 +91,12 @@ class LoadBundledTest(_Base):
 
 class PreprocessingTest(_Base):
   @parameterized.parameters(
-      ("vgg16", 256),
-      ("vgg16/IMAGENET1K_V1", 256),
-      ("resnet50", 232),
-      ("resnet50/IMAGENET1K_V1", 256),
-      ("resnet50/DEFAULT", 232),
-      ("resnext101_64x4d", 232),
+    ("vgg16", 256),
+    ("vgg16/IMAGENET1K_V1", 256),
+    ("resnet50", 232),
+    ("resnet50/IMAGENET1K_V1", 256),
+    ("resnet50/DEFAULT", 232),
+    ("resnext101_64x4d", 232),
   )
   def test_published(self, name, resize):
     got = weights.preprocessing(name)
@@ -154,12 +154,13 @@ class ResolveTest(_Base):
       self.assertEqual(got, module)
       self.assertEqual(preprocess.resize, 256)
       np.testing.assert_array_equal(
-          values["params"]["fc"]["kernel"], state["fc.weight"].T
+        values["params"]["fc"]["kernel"], state["fc.weight"].T
       )
 
   def test_published_weights_need_a_network_or_the_cache(self):
     environment = {
-        "VISION_JAX_CACHE": str(self.folder), "TORCH_HOME": str(self.folder)
+      "VISION_JAX_CACHE": str(self.folder),
+      "TORCH_HOME": str(self.folder),
     }
     offline = mock.patch("urllib.request.urlopen", side_effect=OSError("off"))
     with mock.patch.dict(os.environ, environment), offline:

@@ -17,15 +17,15 @@ from vision_jax.nn import backbones
 from vision_jax.weights import store
 
 METADATA = weights.WeightsMetadata(
-    model="vgg11",
-    arguments={"num_classes": 3, "hidden": 5},
-    source="https://example.org/ünïcode",
-    class_names=("cat", "dog", "naïve"),
-    preprocessing=weights.Preprocess(
-        mean=(0.1, 0.2, 0.3), scale=255.0, channel_order="BGR", crop=None
-    ),
-    licence="Apache-2.0",
-    card="Two\nlines.",
+  model="vgg11",
+  arguments={"num_classes": 3, "hidden": 5},
+  source="https://example.org/ünïcode",
+  class_names=("cat", "dog", "naïve"),
+  preprocessing=weights.Preprocess(
+    mean=(0.1, 0.2, 0.3), scale=255.0, channel_order="BGR", crop=None
+  ),
+  licence="Apache-2.0",
+  card="Two\nlines.",
 )
 
 
@@ -40,16 +40,16 @@ class _Base(parameterized.TestCase):
 def _variables():
   rng = np.random.default_rng(0)
   return {
-      "params": {
-          "conv": {"kernel": rng.random((3, 2, 4, 5)).astype(np.float32)},
-          "norm": {"scale": np.full(5, 1e-3, np.float32)},
-      },
-      "batch_stats": {
-          "norm": {
-              "mean": np.full(5, 1e-7, np.float32),
-              "var": np.full(5, 1e5, np.float32),
-          }
-      },
+    "params": {
+      "conv": {"kernel": rng.random((3, 2, 4, 5)).astype(np.float32)},
+      "norm": {"scale": np.full(5, 1e-3, np.float32)},
+    },
+    "batch_stats": {
+      "norm": {
+        "mean": np.full(5, 1e-7, np.float32),
+        "var": np.full(5, 1e5, np.float32),
+      }
+    },
   }
 
 
@@ -76,7 +76,7 @@ class SaveLoadTest(_Base):
     variables = _variables()
     metadata = weights.WeightsMetadata("other")
     weights.save_weights(
-        self.path, variables, metadata=metadata, dtype=np.float16
+      self.path, variables, metadata=metadata, dtype=np.float16
     )
     state = weights.read_state_dict(self.path)
     self.assertEqual(state["conv.weight"].dtype, np.float16)
@@ -84,26 +84,28 @@ class SaveLoadTest(_Base):
     got, _ = weights.load_weights(self.path)
     self.assertTrue(all(a.dtype == jnp.float32 for a in jax.tree.leaves(got)))
     np.testing.assert_allclose(
-        got["params"]["conv"]["kernel"],
-        variables["params"]["conv"]["kernel"],
-        rtol=2**-11,
+      got["params"]["conv"]["kernel"],
+      variables["params"]["conv"]["kernel"],
+      rtol=2**-11,
     )
     jax.tree.map(
-        np.testing.assert_array_equal,
-        got["batch_stats"],
-        variables["batch_stats"],
+      np.testing.assert_array_equal,
+      got["batch_stats"],
+      variables["batch_stats"],
     )
 
   @parameterized.parameters(
-      (np.nan, np.float32), (np.inf, np.float32), (1e5, np.float16)
+    (np.nan, np.float32), (np.inf, np.float32), (1e5, np.float16)
   )
   def test_values_that_would_not_survive(self, value, dtype):
     variables = _variables()
     variables["params"]["conv"]["kernel"][0, 0, 0, 0] = value
     with self.assertRaisesRegex(weights.WeightsError, "'conv.weight' holds"):
       weights.save_weights(
-          self.path, variables, metadata=METADATA._replace(model="m"),
-          dtype=dtype,
+        self.path,
+        variables,
+        metadata=METADATA._replace(model="m"),
+        dtype=dtype,
       )
     self.assertFalse(self.path.exists())
 
@@ -111,14 +113,15 @@ class SaveLoadTest(_Base):
     metadata = weights.WeightsMetadata("m")
     with self.assertRaisesRegex(TypeError, "float32 or float16"):
       weights.save_weights(
-          self.path, _variables(), metadata=metadata, dtype=np.int8
+        self.path, _variables(), metadata=metadata, dtype=np.int8
       )
     with self.assertRaisesRegex(weights.WeightsError, "'cache'"):
       weights.save_weights(
-          self.path, {"cache": {}, "params": {}}, metadata=metadata
+        self.path, {"cache": {}, "params": {}}, metadata=metadata
       )
-    folder = self.path.parent
-    folder.write_text("a file") if not folder.exists() else None
+    with self.assertRaises(weights.WeightsMismatchError):
+      weights.save_weights(self.path, _variables(), metadata=METADATA)
+    self.path.parent.write_text("a file, not a folder")
     with self.assertRaisesRegex(weights.WeightsError, "cannot be written"):
       weights.save_weights(self.path, _variables(), metadata=metadata)
 
@@ -127,18 +130,16 @@ class SaveLoadTest(_Base):
     weights.save_weights(self.path, _variables(), metadata=metadata)
     before = self.path.read_bytes()
     with mock.patch.object(
-        safetensors.numpy, "save_file", side_effect=OSError("disk is full")
+      safetensors.numpy, "save_file", side_effect=OSError("disk is full")
     ):
       with self.assertRaisesRegex(weights.WeightsError, "disk is full"):
         weights.save_weights(
-            self.path, _variables(), metadata=metadata._replace(card="new")
+          self.path, _variables(), metadata=metadata._replace(card="new")
         )
-    with mock.patch.object(
-        store.os, "replace", side_effect=KeyboardInterrupt
-    ):
+    with mock.patch.object(store.os, "replace", side_effect=KeyboardInterrupt):
       with self.assertRaises(KeyboardInterrupt):
         weights.save_weights(
-            self.path, _variables(), metadata=metadata._replace(card="new")
+          self.path, _variables(), metadata=metadata._replace(card="new")
         )
     self.assertEqual(self.path.read_bytes(), before)
     self.assertEqual(os.listdir(self.path.parent), [self.path.name])
@@ -150,7 +151,7 @@ class MetadataTest(_Base):
     texts = {k: v for k, v in texts.items() if v is not None}
     self.path.parent.mkdir(exist_ok=True)
     safetensors.numpy.save_file(
-        {"fc.weight": np.zeros((2, 3), np.float32)}, self.path, metadata=texts
+      {"fc.weight": np.zeros((2, 3), np.float32)}, self.path, metadata=texts
     )
 
   def test_values_are_flat_texts(self):
@@ -160,13 +161,13 @@ class MetadataTest(_Base):
     self.assertEqual(store.from_texts(texts, "x"), METADATA)
 
   @parameterized.parameters(
-      ({"model": None}, "no metadata of vision_jax"),
-      ({"format_version": None}, "no metadata of vision_jax"),
-      ({"format_version": "99"}, "format version '99'"),
-      ({"preprocessing": "{"}, "damaged"),
-      ({"preprocessing": '{"mean": [1], "std": [1], "x": 1}'}, "damaged"),
-      ({"arguments": "[1]"}, "damaged"),
-      ({"class_names": None}, "damaged"),
+    ({"model": None}, "no metadata of vision_jax"),
+    ({"format_version": None}, "no metadata of vision_jax"),
+    ({"format_version": "99"}, "format version '99'"),
+    ({"preprocessing": "{"}, "damaged"),
+    ({"preprocessing": '{"mean": [1], "std": [1], "x": 1}'}, "damaged"),
+    ({"arguments": "[1]"}, "damaged"),
+    ({"class_names": None}, "damaged"),
   )
   def test_damaged_metadata(self, changes, message):
     self.write(**changes)
@@ -175,9 +176,9 @@ class MetadataTest(_Base):
     self.assertIn(str(self.path), str(context.exception))
 
   @parameterized.parameters(
-      ({"model": "vgg99"}, "unknown model 'vgg99'"),
-      ({"arguments": '{"depth": 3}'}, "arguments of vgg11 are wrong"),
-      ({}, "missing"),
+    ({"model": "vgg99"}, "unknown model 'vgg99'"),
+    ({"arguments": '{"depth": 3}'}, "arguments of vgg11 are wrong"),
+    ({}, "missing"),
   )
   def test_models_that_cannot_be_built(self, changes, message):
     self.write(**changes)

@@ -7,16 +7,16 @@ import zipfile
 MAGIC = 0x1950A86A20F9469CFC6C
 
 KINDS = {
-    "float64": "DoubleStorage",
-    "float32": "FloatStorage",
-    "float16": "HalfStorage",
-    "bfloat16": "BFloat16Storage",
-    "int64": "LongStorage",
-    "int32": "IntStorage",
-    "int16": "ShortStorage",
-    "int8": "CharStorage",
-    "uint8": "ByteStorage",
-    "bool": "BoolStorage",
+  "float64": "DoubleStorage",
+  "float32": "FloatStorage",
+  "float16": "HalfStorage",
+  "bfloat16": "BFloat16Storage",
+  "int64": "LongStorage",
+  "int32": "IntStorage",
+  "int16": "ShortStorage",
+  "int8": "CharStorage",
+  "uint8": "ByteStorage",
+  "bool": "BoolStorage",
 }
 
 
@@ -63,8 +63,15 @@ def build(value, state):
 
 
 def tensor(
-    key, dtype, numel, shape, strides=None, offset=0, view=None, legacy=False,
-    rebuild="_rebuild_tensor_v2",
+  key,
+  dtype,
+  numel,
+  shape,
+  strides=None,
+  offset=0,
+  view=None,
+  legacy=False,
+  rebuild="_rebuild_tensor_v2",
 ):
   """Opcodes of a tensor over the storage `key`."""
   if strides is None:

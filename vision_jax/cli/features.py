@@ -93,6 +93,8 @@ def load_extractor(options: FeatureOptions) -> Extractor:
     raise UserError(
       f"--max-keypoints must be at least 1, got {options.max_keypoints}"
     )
+  if options.max_side < 0:
+    raise UserError(f"--max-side must be at least 0, got {options.max_side}")
   if options.method != "elf":
     from vision_jax.systems import opencv_features
 

@@ -86,8 +86,8 @@ def _run(options: MatchOptions) -> int:
   matches = jax.tree.map(np.asarray, matches)
   pairs = np.stack([matches.index0, matches.index1], -1)[matches.valid]
   seconds["matching"], clock = _lap(clock)
-  points0 = features[0].keypoints.xy[pairs[:, 0]]
-  points1 = features[1].keypoints.xy[pairs[:, 1]]
+  points0 = np.asarray(features[0].keypoints.xy)[pairs[:, 0]]
+  points1 = np.asarray(features[1].keypoints.xy)[pairs[:, 1]]
   inliers = np.zeros(len(pairs), bool)
   homography = None
   if len(pairs) >= _LEAST:
@@ -179,7 +179,7 @@ def _write(
       "homography_0to1": homography,
       "convention": "(x, y) in pixels of each file; the centre of the"
       " first pixel is (0, 0)",
-      "seconds": seconds,
+      "seconds": {n: round(t, 4) for n, t in seconds.items()},
       "config": config,
     },
   )
@@ -208,13 +208,14 @@ def _print(
   seconds: dict[str, float],
 ) -> None:
   """Prints the result."""
+  note = " with compilation" if options.method == "elf" else ""
   for i, (path, found) in enumerate(
     zip((options.image0, options.image1), features, strict=True)
   ):
     width, height = found.image_size
     print(
       f"{found.num_keypoints:5d} key points in {path} ({width} x {height}),"
-      f" {seconds[f'image{i}']:.2f} s"
+      f" {seconds[f'image{i}']:.2f} s{note if i == 0 else ''}"
     )
   print(f"{len(pairs):5d} matches, {seconds['matching']:.2f} s")
   if homography is not None:

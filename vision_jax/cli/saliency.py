@@ -19,12 +19,14 @@ class SaliencyOptions(NetworkOptions):
 
   The saliency of a layer F is |F^T dF/dI|, the gradient of half its squared
   norm; the mean over the colour channels is shown. Writes a picture and,
-  beside it, an NPZ file with the maps.
+  beside it, an NPZ file with the maps, not blurred.
 
   Attributes:
     image: Image file.
     layer: Layers, computed in one pass; `vision-jax info MODEL` lists them.
     colormap: Colour table of matplotlib: inferno, magma, viridis, turbo, ...
+    blur: Deviation in pixels of the Gaussian that smooths the maps for the
+      picture; 0 shows them as they are.
     out: Picture to write; the .npz file gets the same name.
   """
 
@@ -33,12 +35,15 @@ class SaliencyOptions(NetworkOptions):
   ]
   layer: tuple[str, ...] = ("pool2",)
   colormap: str = "inferno"
+  blur: float = 2.0
   out: pathlib.Path = pathlib.Path("saliency.png")
 
   def run(self) -> int:
     """Runs the command and returns its exit code."""
     if not self.layer:
       raise UserError("--layer needs at least one name")
+    if not 0.0 <= self.blur <= 1000.0:
+      raise UserError(f"--blur must be in [0, 1000], got {self.blur}")
     check_outputs("--out", self.out, inputs=(self.image,))
     import jax.numpy as jnp
     import numpy as np
@@ -63,7 +68,9 @@ class SaliencyOptions(NetworkOptions):
     )
     grey = {name: np.asarray(value).mean(-1) for name, value in maps.items()}
     overlays = [
-      viz.overlay_heatmap(image, grey[name], colormap=self.colormap)
+      viz.overlay_heatmap(
+        image, grey[name], colormap=self.colormap, blur=self.blur, grey=True
+      )
       for name in self.layer
     ]
     picture = overlays[0]

@@ -125,6 +125,7 @@ def dead_leaves(seed: int, index: int, *, size: int = 512) -> np.ndarray:
     )
     under = canvas[rows, columns]
     under += mask[part][..., None] * (leaf[part] - under)
-  blurred = cv2.GaussianBlur(canvas, (0, 0), 0.6)
-  blurred += rng.standard_normal(canvas.shape, np.float32) * np.float32(3.0)
+  blurred: np.ndarray = cv2.GaussianBlur(canvas, (0, 0), 0.6)
+  noise = rng.standard_normal(canvas.shape, np.float32)
+  blurred = blurred + noise * np.float32(3.0)
   return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)

@@ -236,6 +236,9 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     >>> from vision_jax.data import to_uint8
     >>> print(to_uint8(np.array([0.0, 0.5, 1.0, 1.01])))
     [  0 128 255 255]
+
+  Source:
+    The scale of 8-bit files; rounding is to the nearest, halves to even.
   """
   image = np.asarray(image)
   if image.dtype == np.uint8:
@@ -285,6 +288,9 @@ def write_image(path: _PathLike, image: np.ndarray) -> None:
     ...   write_image(os.path.join(folder, "a.png"), np.zeros((2, 3)))
     ...   os.listdir(folder)
     ['a.png']
+
+  Source:
+    Pillow's encoders.
   """
   image = np.asarray(image)
   is_picture = image.ndim == 2 or (
@@ -338,6 +344,9 @@ def list_images(
     ...     write_image(os.path.join(folder, name), np.zeros((2, 3)))
     ...   [path.name for path in list_images(folder)]
     ['a.png', 'b.png']
+
+  Source:
+    Behaviour of this project; no published reference.
   """
   if isinstance(paths, (str, os.PathLike)):
     paths = [paths]

@@ -5,7 +5,8 @@ share of the second colour, between 0 and 1, at every point. An outline is a
 closed polygon inside the unit circle.
 """
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -260,29 +261,31 @@ def _wood(u, v, pixel, rng):
   return np.clip(0.8 * rings * rings + 0.1 + 0.25 * (fine - 0.5), 0, 1)
 
 
-PATTERNS: dict[str, _Pattern] = {
-  "ramp": _ramp,
-  "stripes": _stripes,
-  "checks": _checks,
-  "dots": _dots,
-  "bricks": _bricks,
-  "waves": _waves,
-  "white_noise": _white_noise,
-  "smooth_noise": _smooth_noise,
-  "cells": _cells,
-  "grid": _grid,
-  "rings": _rings,
-  "chevrons": _chevrons,
-  "hexagons": _hexagons,
-  "triangles": _triangles,
-  "crosshatch": _crosshatch,
-  "spiral": _spiral,
-  "marble": _marble,
-  "plaid": _plaid,
-  "confetti": _confetti,
-  "scales": _scales,
-  "wood": _wood,
-}
+PATTERNS: Mapping[str, _Pattern] = types.MappingProxyType(
+  {
+    "ramp": _ramp,
+    "stripes": _stripes,
+    "checks": _checks,
+    "dots": _dots,
+    "bricks": _bricks,
+    "waves": _waves,
+    "white_noise": _white_noise,
+    "smooth_noise": _smooth_noise,
+    "cells": _cells,
+    "grid": _grid,
+    "rings": _rings,
+    "chevrons": _chevrons,
+    "hexagons": _hexagons,
+    "triangles": _triangles,
+    "crosshatch": _crosshatch,
+    "spiral": _spiral,
+    "marble": _marble,
+    "plaid": _plaid,
+    "confetti": _confetti,
+    "scales": _scales,
+    "wood": _wood,
+  }
+)
 """Pattern functions by name, in a fixed order."""
 
 
@@ -318,6 +321,9 @@ def draw_pattern(
     >>> from vision_jax.data import draw_pattern
     >>> draw_pattern(np.random.default_rng(0), "stripes", (6, 9)).shape
     (6, 9)
+
+  Source:
+    Elementary formulas of this project; GENERATED.md describes their use.
   """
   if name not in PATTERNS:
     raise KeyError(
@@ -415,19 +421,23 @@ def _kidney(rng):
   return _polar(radius, turn)
 
 
-OUTLINES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-  "disk": _regular(48),
-  "ellipse": _ellipse,
-  "triangle": _regular(3),
-  "square": _regular(4),
-  "hexagon": _regular(6),
-  "star": _star,
-  "cross": _cross,
-  "superellipse": _superellipse,
-  "blob": _blob,
-  "gear": _gear,
-  "kidney": _kidney,
-}
+OUTLINES: Mapping[str, Callable[[np.random.Generator], np.ndarray]] = (
+  types.MappingProxyType(
+    {
+      "disk": _regular(48),
+      "ellipse": _ellipse,
+      "triangle": _regular(3),
+      "square": _regular(4),
+      "hexagon": _regular(6),
+      "star": _star,
+      "cross": _cross,
+      "superellipse": _superellipse,
+      "blob": _blob,
+      "gear": _gear,
+      "kidney": _kidney,
+    }
+  )
+)
 """Closed polygons inside the unit circle by name, in a fixed order."""
 
 
@@ -470,6 +480,9 @@ def draw_outline(
     ...                     centre=(15.0, 10.0), radius=8.0)
     >>> float(mask[10, 15]), float(mask[0, 0])
     (1.0, 0.0)
+
+  Source:
+    Elementary formulas of this project; GENERATED.md describes their use.
   """
   if name not in OUTLINES:
     raise KeyError(

@@ -10,6 +10,8 @@ The files are read from the installed package. Nothing is fetched.
 
 import importlib.util
 import os
+import types
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cv2
@@ -76,36 +78,38 @@ _MIDDLEBURY = (
   " Scharstein et al., GCPR 2014"
 )
 
-PHOTOGRAPHS: dict[str, Photograph] = {
-  row.name: row
-  for row in (
-    Photograph("coffee.png", "training", 1.0, "CC0 (Rachel Michetti)"),
-    Photograph("rocket.jpg", "training", 1.0, "public domain (SpaceX)"),
-    Photograph("retina.jpg", "training", 0.5, "CC0 1.0 (M. Haggstrom)"),
-    Photograph(
-      "hubble_deep_field.jpg", "training", 0.7, "public domain (NASA)"
-    ),
-    Photograph("brick.png", "training", 1.0, "CC0 (CC0Textures)"),
-    Photograph("gravel.png", "training", 1.0, "CC0 (CC0Textures)"),
-    Photograph("grass.png", "training", 1.0, "CC0 (linolafett)"),
-    Photograph(
-      "ihc.png", "training", 1.0, "no known copyright restrictions (CMMI)"
-    ),
-    Photograph("astronaut.png", "evaluation", 1.0, "public domain (NASA)"),
-    Photograph("chelsea.png", "evaluation", 1.0, "CC0 (Stefan van der Walt)"),
-    Photograph("camera.png", "evaluation", 1.0, "CC0 (Lav Varshney)"),
-    Photograph("motorcycle_left.png", "evaluation", 1.0, _MIDDLEBURY),
-    Photograph("motorcycle_right.png", "evaluation", 1.0, _MIDDLEBURY),
-    Photograph("page.png", "evaluation", 1.0, _NOT_STATED),
-    Photograph("moon.png", "evaluation", 1.0, _NOT_STATED),
-    Photograph(
-      "coins.png",
-      "evaluation",
-      1.0,
-      "no known copyright restrictions (Brooklyn Museum)",
-    ),
-  )
-}
+PHOTOGRAPHS: Mapping[str, Photograph] = types.MappingProxyType(
+  {
+    row.name: row
+    for row in (
+      Photograph("coffee.png", "training", 1.0, "CC0 (Rachel Michetti)"),
+      Photograph("rocket.jpg", "training", 1.0, "public domain (SpaceX)"),
+      Photograph("retina.jpg", "training", 0.5, "CC0 1.0 (M. Haggstrom)"),
+      Photograph(
+        "hubble_deep_field.jpg", "training", 0.7, "public domain (NASA)"
+      ),
+      Photograph("brick.png", "training", 1.0, "CC0 (CC0Textures)"),
+      Photograph("gravel.png", "training", 1.0, "CC0 (CC0Textures)"),
+      Photograph("grass.png", "training", 1.0, "CC0 (linolafett)"),
+      Photograph(
+        "ihc.png", "training", 1.0, "no known copyright restrictions (CMMI)"
+      ),
+      Photograph("astronaut.png", "evaluation", 1.0, "public domain (NASA)"),
+      Photograph("chelsea.png", "evaluation", 1.0, "CC0 (Stefan van der Walt)"),
+      Photograph("camera.png", "evaluation", 1.0, "CC0 (Lav Varshney)"),
+      Photograph("motorcycle_left.png", "evaluation", 1.0, _MIDDLEBURY),
+      Photograph("motorcycle_right.png", "evaluation", 1.0, _MIDDLEBURY),
+      Photograph("page.png", "evaluation", 1.0, _NOT_STATED),
+      Photograph("moon.png", "evaluation", 1.0, _NOT_STATED),
+      Photograph(
+        "coins.png",
+        "evaluation",
+        1.0,
+        "no known copyright restrictions (Brooklyn Museum)",
+      ),
+    )
+  }
+)
 
 TRAINING = (
   "coffee.png",
@@ -172,6 +176,9 @@ def load_photograph(name: str) -> np.ndarray:
     >>> from vision_jax.data import load_photograph
     >>> load_photograph("chelsea.png").shape
     (300, 451, 3)
+
+  Source:
+    scikit-image's sample data; each licence as stated there.
   """
   if name not in PHOTOGRAPHS:
     raise KeyError(

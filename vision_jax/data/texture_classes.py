@@ -73,6 +73,9 @@ def texture_label(seed: int, index: int) -> int:
     >>> from vision_jax.data import texture_label
     >>> sorted(texture_label(0, i) for i in range(20)) == list(range(20))
     True
+
+  Source:
+    GENERATED.md, "Textures, version 1".
   """
   if index < 0:
     raise ValueError(f"texture_label: `index` must be at least 0, got {index}.")
@@ -195,6 +198,9 @@ def textures(
     >>> image, label = textures(0, 5)
     >>> image.shape, TEXTURE_NAMES[label]
     ((64, 64, 3), 'crosshatch')
+
+  Source:
+    GENERATED.md, "Textures, version 1".
   """
   if size < 32:
     raise ValueError(f"textures: `size` must be at least 32, got {size}.")
@@ -244,6 +250,9 @@ def texture_batch(
     >>> images, labels = texture_batch(0, range(4))
     >>> images.shape, labels.dtype.name
     ((4, 64, 64, 3), 'int32')
+
+  Source:
+    GENERATED.md, "Textures, version 1".
   """
   indices = np.asarray(indices)
   images = np.empty((len(indices), size, size, 3), np.uint8)

@@ -232,6 +232,9 @@ def homography_pairs(
     >>> pairs = homography_pairs(num_per_image=2, size=(60, 80))
     >>> len(list(pairs))
     14
+
+  Source:
+    GENERATED.md, "Homography pairs, version 1".
   """
   if num_per_image < 1:
     raise ValueError(

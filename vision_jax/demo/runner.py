@@ -15,9 +15,9 @@ SectionFunction = Callable[[Page], None]
 
 def _elf(page: Page) -> None:
   """Imported when it runs: the other sections work without it."""
-  from vision_jax.demo import elf_section
+  from vision_jax.demo import local_features
 
-  elf_section.elf_section(page)
+  local_features.elf_section(page)
 
 
 # Name on the command line -> what adds to the page, in the order of the page.

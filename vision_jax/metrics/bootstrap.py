@@ -88,6 +88,8 @@ def paired_bootstrap(
     raise ValueError(
       f"paired_bootstrap: `confidence` must be in (0, 1), got {confidence}."
     )
+  sums: np.ndarray
+  counts: np.ndarray
   if clusters is None:
     sums, counts = values, np.ones(len(values))
   else:

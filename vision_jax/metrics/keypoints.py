@@ -96,6 +96,10 @@ def homography_ground_truth(
     >>> truth = homography_ground_truth(shift, (48, 64), (48, 64))
     >>> print(truth.warp0to1(np.array([[10.0, 20.0]])))
     [[15. 18.]]
+
+  Source:
+    R. Hartley, A. Zisserman, "Multiple View Geometry", 2nd edition,
+    section 2.3.
   """
   matrix = np.asarray(homography_0to1, np.float64)
   if matrix.shape != (3, 3):
@@ -189,6 +193,10 @@ def disparity_ground_truth(
     >>> print(truth.warp1to0(np.array([[3.0, 1.0], [8.0, 1.0]])))
     [[ 5.  1.]
      [nan nan]]
+
+  Source:
+    D. Scharstein, R. Szeliski, "A taxonomy and evaluation of dense
+    two-frame stereo correspondence algorithms", IJCV 2002.
   """
   left = np.asarray(disparity, np.float64)
   if left.ndim != 2 or 0 in left.shape:

@@ -16,33 +16,31 @@ __all__ = ["conv2d"]
 _FEW_CHANNELS = 4
 
 
-def _patches(
-    x: jax.Array, size: int, stride: int, dilation: int
-) -> jax.Array:
+def _patches(x: jax.Array, size: int, stride: int, dilation: int) -> jax.Array:
   """[B, H, W, C] -> [B, h, w, size * size * C], taps in row-major order."""
   reach = dilation * (size - 1) + 1
   rows = (x.shape[1] - reach) // stride + 1
   cols = (x.shape[2] - reach) // stride + 1
   views = [
-      x[
-          :,
-          i : i + (rows - 1) * stride + 1 : stride,
-          j : j + (cols - 1) * stride + 1 : stride,
-      ]
-      for i in range(0, reach, dilation)
-      for j in range(0, reach, dilation)
+    x[
+      :,
+      i : i + (rows - 1) * stride + 1 : stride,
+      j : j + (cols - 1) * stride + 1 : stride,
+    ]
+    for i in range(0, reach, dilation)
+    for j in range(0, reach, dilation)
   ]
   return jnp.concatenate(views, axis=-1)
 
 
 def conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  dilation: int = 1,
+  groups: int = 1,
 ) -> jax.Array:
   """2D convolution (correlation, as in every network) without bias.
 
@@ -76,15 +74,15 @@ def conv2d(
   """
   if x.ndim != 4 or x.shape[-1] != kernel.shape[2] * groups:
     raise ValueError(
-        "conv2d: `x` must be [B, H, W, C] with C = "
-        f"{kernel.shape[2] * groups} channels, got shape {x.shape}."
+      "conv2d: `x` must be [B, H, W, C] with C = "
+      f"{kernel.shape[2] * groups} channels, got shape {x.shape}."
     )
   reach = dilation * (kernel.shape[0] - 1) + 1
   if min(x.shape[1], x.shape[2]) + 2 * padding < reach:
     raise ValueError(
-        f"conv2d: `x` must be at least {reach - 2 * padding} pixels high and "
-        f"wide for this kernel, got {x.shape[1]} x {x.shape[2]}; use a larger "
-        "image or an earlier layer."
+      f"conv2d: `x` must be at least {reach - 2 * padding} pixels high and "
+      f"wide for this kernel, got {x.shape[1]} x {x.shape[2]}; use a larger "
+      "image or an earlier layer."
     )
   on_cpu = jax.default_backend() == "cpu"
   if on_cpu and x.shape[-1] <= _FEW_CHANNELS and groups == 1:
@@ -93,11 +91,11 @@ def conv2d(
     patches = _patches(x, kernel.shape[0], stride, dilation)
     return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
   return lax.conv_general_dilated(
-      x,
-      kernel,
-      (stride, stride),
-      ((padding, padding), (padding, padding)),
-      rhs_dilation=(dilation, dilation),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      feature_group_count=groups,
+    x,
+    kernel,
+    (stride, stride),
+    ((padding, padding), (padding, padding)),
+    rhs_dilation=(dilation, dilation),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
   )

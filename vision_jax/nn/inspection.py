@@ -77,22 +77,22 @@ class _Geometry(NamedTuple):
   def window(self, size: int, step: int, pad: int, dilation: int = 1):
     reach = dilation * (size - 1)
     return _Geometry(
-        self.stride * step,
-        self.offset + self.stride * (reach / 2 - pad),
-        self.field + self.stride * reach,
+      self.stride * step,
+      self.offset + self.stride * (reach / 2 - pad),
+      self.field + self.stride * reach,
     )
 
 
 _LEAVES = (
-    layers.Conv,
-    layers.BatchNorm,
-    layers.Dense,
-    layers.Relu,
-    layers.MaxPool,
-    layers.AvgPool,
-    layers.AdaptiveAvgPool,
-    layers.Add,
-    layers.Concat,
+  layers.Conv,
+  layers.BatchNorm,
+  layers.Dense,
+  layers.Relu,
+  layers.MaxPool,
+  layers.AvgPool,
+  layers.AdaptiveAvgPool,
+  layers.Add,
+  layers.Concat,
 )
 
 
@@ -103,11 +103,11 @@ def _after(module: nn.Module, inputs: list[_Geometry]) -> _Geometry | None:
   widest = max(inputs, key=lambda g: g.field)
   if isinstance(module, layers.Conv):
     return widest.window(
-        module.kernel_size, module.stride, module.pad(), module.dilation
+      module.kernel_size, module.stride, module.pad(), module.dilation
     )
   if isinstance(module, layers.MaxPool | layers.AvgPool):
     return widest.window(
-        module.window, module.stride or module.window, module.padding
+      module.window, module.stride or module.window, module.padding
     )
   if isinstance(module, layers.Dense | layers.AdaptiveAvgPool):
     return None
@@ -131,7 +131,7 @@ def _flops(module: nn.Module, shape: tuple[int, ...], inputs: list) -> int:
 
 
 def _walk(
-    module: nn.Module, image_size: tuple[int, int]
+  module: nn.Module, image_size: tuple[int, int]
 ) -> tuple[list[LayerInfo], dict[str, tuple[Any, _Geometry | None]]]:
   """Rows of all layers, and the endpoints with their geometry."""
   rows: list[LayerInfo] = []
@@ -150,17 +150,17 @@ def _walk(
     if geometry is not None:
       known[id(result)] = geometry
     parameters = sum(
-        x.size for x in jax.tree.leaves(layer.variables.get("params", {}))
+      x.size for x in jax.tree.leaves(layer.variables.get("params", {}))
     )
     rows.append(
-        LayerInfo(
-            ".".join(layer.path),
-            type(layer).__name__,
-            tuple(result.shape),
-            parameters,
-            _flops(layer, result.shape, inputs),
-            *(geometry or (None, None, None)),
-        )
+      LayerInfo(
+        ".".join(layer.path),
+        type(layer).__name__,
+        tuple(result.shape),
+        parameters,
+        _flops(layer, result.shape, inputs),
+        *(geometry or (None, None, None)),
+      )
     )
     return result
 
@@ -173,7 +173,9 @@ def _walk(
       endpoints[name] = (tuple(value.shape), known.get(id(value)))
     return ends
 
-  jax.eval_shape(forward, jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32))
+  jax.eval_shape(
+    forward, jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+  )
   return rows, endpoints
 
 
@@ -202,14 +204,14 @@ def endpoint_info(module: nn.Module) -> dict[str, EndpointInfo]:
   """
   _, endpoints = _walk(module, (256, 256))
   return {
-      name: EndpointInfo(g.stride, g.offset, shape[-1], g.field)
-      for name, (shape, g) in endpoints.items()
-      if g is not None
+    name: EndpointInfo(g.stride, g.offset, shape[-1], g.field)
+    for name, (shape, g) in endpoints.items()
+    if g is not None
   }
 
 
 def layer_table(
-    module: nn.Module, *, image_size: tuple[int, int] = (224, 224)
+  module: nn.Module, *, image_size: tuple[int, int] = (224, 224)
 ) -> list[LayerInfo]:
   """All layers of a network in the order in which they are called.
 

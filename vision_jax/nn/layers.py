@@ -17,16 +17,16 @@ from vision_jax.nn import convolution
 from vision_jax.ops import pooling, sampling
 
 __all__ = [
-    "AdaptiveAvgPool",
-    "Add",
-    "AvgPool",
-    "BatchNorm",
-    "Concat",
-    "Conv",
-    "Dense",
-    "Dropout",
-    "MaxPool",
-    "Relu",
+  "AdaptiveAvgPool",
+  "Add",
+  "AvgPool",
+  "BatchNorm",
+  "Concat",
+  "Conv",
+  "Dense",
+  "Dropout",
+  "MaxPool",
+  "Relu",
 ]
 
 Dense = nn.Dense
@@ -73,31 +73,29 @@ class Conv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, h, w, features]."""
     kernel = self.param(
-        "kernel",
-        nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
-        (
-            self.kernel_size,
-            self.kernel_size,
-            x.shape[-1] // self.groups,
-            self.features,
-        ),
-        jnp.float32,
+      "kernel",
+      nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+      (
+        self.kernel_size,
+        self.kernel_size,
+        x.shape[-1] // self.groups,
+        self.features,
+      ),
+      jnp.float32,
     )
     bias = None
     if self.use_bias:
       bias = self.param(
-          "bias", nn.initializers.zeros, (self.features,), jnp.float32
+        "bias", nn.initializers.zeros, (self.features,), jnp.float32
       )
-    x, kernel, bias = nn.dtypes.promote_dtype(
-        x, kernel, bias, dtype=self.dtype
-    )
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     y = convolution.conv2d(
-        x,
-        kernel,
-        stride=self.stride,
-        padding=self.pad(),
-        dilation=self.dilation,
-        groups=self.groups,
+      x,
+      kernel,
+      stride=self.stride,
+      padding=self.pad(),
+      dilation=self.dilation,
+      groups=self.groups,
     )
     return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
@@ -142,11 +140,11 @@ class MaxPool(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, h, w, C]."""
     return pooling.max_pool(
-        x,
-        window=self.window,
-        stride=self.stride,
-        padding=self.padding,
-        ceil_mode=self.ceil_mode,
+      x,
+      window=self.window,
+      stride=self.stride,
+      padding=self.padding,
+      ceil_mode=self.ceil_mode,
     )
 
 

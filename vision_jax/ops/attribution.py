@@ -9,9 +9,7 @@ import jax.numpy as jnp
 __all__ = ["saliency"]
 
 
-def saliency(
-    feature_fn: Callable[[jax.Array], Any], image: jax.Array
-) -> Any:
+def saliency(feature_fn: Callable[[jax.Array], Any], image: jax.Array) -> Any:
   r"""Saliency of feature maps, :math:`|F^T \partial F / \partial I|`.
 
   One vector-Jacobian product with the feature map itself as the cotangent;
@@ -46,14 +44,14 @@ def saliency(
   """
   if not jnp.issubdtype(image.dtype, jnp.floating):
     raise TypeError(
-        f"saliency: `image` must be floating point, got {image.dtype}; "
-        "convert it, for example to float32 in [0, 1]."
+      f"saliency: `image` must be floating point, got {image.dtype}; "
+      "convert it, for example to float32 in [0, 1]."
     )
   leaves, structure = jax.tree.flatten(jax.eval_shape(feature_fn, image))
 
   def one(index: int) -> jax.Array:
     features, vjp = jax.vjp(
-        lambda x: jax.tree.leaves(feature_fn(x))[index], image
+      lambda x: jax.tree.leaves(feature_fn(x))[index], image
     )
     (gradient,) = vjp(features)
     return jnp.abs(gradient)

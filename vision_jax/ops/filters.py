@@ -32,7 +32,7 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
   """
   if size < 1 or size % 2 == 0:
     raise ValueError(
-        f"gaussian_kernel: `size` must be odd and positive, got {size}."
+      f"gaussian_kernel: `size` must be odd and positive, got {size}."
     )
   if not sigma > 0:
     raise ValueError(f"gaussian_kernel: `sigma` must be > 0, got {sigma}.")
@@ -50,18 +50,18 @@ def _correlate(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   padded = jnp.pad(x, pad, mode="reflect")
   length = x.shape[axis]
   return sum(
-      jnp.asarray(w, x.dtype)
-      * jax.lax.slice_in_dim(padded, k, k + length, axis=axis)
-      for k, w in enumerate(weights)
+    jnp.asarray(w, x.dtype)
+    * jax.lax.slice_in_dim(padded, k, k + length, axis=axis)
+    for k, w in enumerate(weights)
   )
 
 
 def gaussian_blur(
-    maps: jax.Array,
-    *,
-    size: int,
-    sigma: float,
-    axes: tuple[int, int] = (-2, -1),
+  maps: jax.Array,
+  *,
+  size: int,
+  sigma: float,
+  axes: tuple[int, int] = (-2, -1),
 ) -> jax.Array:
   """Separable Gaussian blur with reflect-101 borders.
 
@@ -95,8 +95,8 @@ def gaussian_blur(
   lengths = tuple(maps.shape[a] for a in axes)
   if size // 2 >= min(lengths):
     raise ValueError(
-        f"gaussian_blur: `size` must be at most {2 * min(lengths) - 1} for "
-        f"maps of {lengths[0]} x {lengths[1]}, got {size}."
+      f"gaussian_blur: `size` must be at most {2 * min(lengths) - 1} for "
+      f"maps of {lengths[0]} x {lengths[1]}, got {size}."
     )
   for axis in axes:
     maps = _correlate(maps, weights, axis)
@@ -130,10 +130,12 @@ def histogram(levels: jax.Array, *, num_bins: int = 256) -> jax.Array:
     Plain counting; checked against `numpy.bincount`.
   """
   if not jnp.issubdtype(levels.dtype, jnp.integer):
-    raise TypeError(f"histogram: `levels` must be integers, got {levels.dtype}.")
+    raise TypeError(
+      f"histogram: `levels` must be integers, got {levels.dtype}."
+    )
   if num_bins < 16 or num_bins % 16:
     raise ValueError(
-        f"histogram: `num_bins` must be a multiple of 16, got {num_bins}."
+      f"histogram: `num_bins` must be a multiple of 16, got {num_bins}."
     )
   flat = levels.reshape(-1).astype(jnp.int32)
   inside = (flat >= 0) & (flat < num_bins)
@@ -176,7 +178,9 @@ def kapur_threshold(counts: jax.Array) -> jax.Array:
     Kapur, Sahoo, Wong, CVGIP 29 (1985); as used by ELF (arXiv 1907.03261).
   """
   if counts.ndim < 1:
-    raise ValueError("kapur_threshold: `counts` must be [..., T], got a scalar.")
+    raise ValueError(
+      "kapur_threshold: `counts` must be [..., T], got a scalar."
+    )
   h = counts.astype(jnp.float32)
   hlogh = jnp.where(h > 0, h * jnp.log(jnp.where(h > 0, h, 1.0)), 0.0)
 

@@ -23,15 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
-    "continuous_to_index",
-    "continuous_to_unit",
-    "feature_to_image",
-    "image_to_feature",
-    "index_to_continuous",
-    "index_to_ndc",
-    "ndc_to_index",
-    "resize_matrix",
-    "unit_to_continuous",
+  "continuous_to_index",
+  "continuous_to_unit",
+  "feature_to_image",
+  "image_to_feature",
+  "index_to_continuous",
+  "index_to_ndc",
+  "ndc_to_index",
+  "resize_matrix",
+  "unit_to_continuous",
 ]
 
 
@@ -40,8 +40,8 @@ def _as_points(function: str, points: jax.Array) -> jax.Array:
   points = jnp.asarray(points)
   if points.ndim < 1 or points.shape[-1] != 2:
     raise ValueError(
-        f"{function}: `points` must be [..., 2] in the order (x, y), got shape "
-        f"{points.shape}."
+      f"{function}: `points` must be [..., 2] in the order (x, y), got shape "
+      f"{points.shape}."
     )
   return points.astype(jnp.promote_types(points.dtype, jnp.float32))
 
@@ -50,15 +50,15 @@ def _check_size(function: str, name: str, size: Sequence[int]) -> None:
   """Checks a (height, width) pair of static positive integers."""
   if len(size) != 2 or min(size) < 1:
     raise ValueError(
-        f"{function}: `{name}` must be (height, width), both at least 1, got "
-        f"{tuple(size)}."
+      f"{function}: `{name}` must be (height, width), both at least 1, got "
+      f"{tuple(size)}."
     )
 
 
 def _scale_xy(points: jax.Array, scale: Sequence[float]) -> jax.Array:
   """Multiplies x and y by the two entries of `scale`."""
   return points * jnp.broadcast_to(
-      jnp.asarray(scale, points.dtype), points.shape
+    jnp.asarray(scale, points.dtype), points.shape
   )
 
 
@@ -114,9 +114,7 @@ def continuous_to_index(points: jax.Array) -> jax.Array:
   return _as_points("continuous_to_index", points) - 0.5
 
 
-def continuous_to_unit(
-    points: jax.Array, size: tuple[int, int]
-) -> jax.Array:
+def continuous_to_unit(points: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Points of the continuous frame in the unit frame.
 
   Convention:
@@ -146,9 +144,7 @@ def continuous_to_unit(
   return _scale_xy(points, (1 / size[1], 1 / size[0]))
 
 
-def unit_to_continuous(
-    points: jax.Array, size: tuple[int, int]
-) -> jax.Array:
+def unit_to_continuous(points: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Points of the unit frame in the continuous frame.
 
   Convention:
@@ -178,7 +174,7 @@ def unit_to_continuous(
 
 
 def index_to_ndc(
-    points: jax.Array, size: tuple[int, int], *, align_corners: bool = False
+  points: jax.Array, size: tuple[int, int], *, align_corners: bool = False
 ) -> jax.Array:
   """Points of the index frame in normalised device coordinates.
 
@@ -217,13 +213,13 @@ def index_to_ndc(
   last = [max(side - 1, 1) for side in (size[1], size[0])]
   middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
   return _scale_xy(
-      points - jnp.broadcast_to(middle.astype(points.dtype), points.shape),
-      [2 / side for side in last],
+    points - jnp.broadcast_to(middle.astype(points.dtype), points.shape),
+    [2 / side for side in last],
   )
 
 
 def ndc_to_index(
-    points: jax.Array, size: tuple[int, int], *, align_corners: bool = False
+  points: jax.Array, size: tuple[int, int], *, align_corners: bool = False
 ) -> jax.Array:
   """Points in normalised device coordinates in the index frame.
 
@@ -260,7 +256,7 @@ def ndc_to_index(
 
 
 def feature_to_image(
-    points: jax.Array, *, stride: float, offset: float
+  points: jax.Array, *, stride: float, offset: float
 ) -> jax.Array:
   """Image position of the centre of each feature cell, x = stride u + offset.
 
@@ -293,7 +289,7 @@ def feature_to_image(
 
 
 def image_to_feature(
-    points: jax.Array, *, stride: float, offset: float
+  points: jax.Array, *, stride: float, offset: float
 ) -> jax.Array:
   """Position of image points on a feature map, u = (x - offset) / stride.
 
@@ -324,10 +320,10 @@ def image_to_feature(
 
 
 def resize_matrix(
-    size_in: tuple[int, int],
-    size_out: tuple[int, int],
-    *,
-    convention: str = "exact",
+  size_in: tuple[int, int],
+  size_out: tuple[int, int],
+  *,
+  convention: str = "exact",
 ) -> np.ndarray:
   """Homography from an image to its resized copy.
 
@@ -366,8 +362,8 @@ def resize_matrix(
   _check_size("resize_matrix", "size_out", size_out)
   if convention not in ("exact", "diag"):
     raise ValueError(
-        'resize_matrix: `convention` must be "exact" or "diag", got '
-        f"{convention!r}."
+      'resize_matrix: `convention` must be "exact" or "diag", got '
+      f"{convention!r}."
     )
   scale_y, scale_x = (o / i for o, i in zip(size_out, size_in, strict=True))
   matrix = np.diag([scale_x, scale_y, 1.0])

@@ -24,7 +24,7 @@ def _pair(value: int | _Pair) -> _Pair:
 
 
 def _pads(
-    size: _Pair, window: _Pair, stride: _Pair, padding: _Pair, ceil_mode: bool
+  size: _Pair, window: _Pair, stride: _Pair, padding: _Pair, ceil_mode: bool
 ) -> list[_Pair]:
   """(low, high) padding of the two axes; negative high drops a remainder."""
   pads = []
@@ -43,7 +43,7 @@ def _pad(x: jax.Array, pads: list[_Pair], value: float) -> jax.Array:
 
 
 def _window_slices(
-    x: jax.Array, window: _Pair, stride: _Pair
+  x: jax.Array, window: _Pair, stride: _Pair
 ) -> Iterator[jax.Array]:
   """The k_h * k_w strided views of padded `x`, in row-major window order."""
   height, width = x.shape[-3:-1]
@@ -52,10 +52,10 @@ def _window_slices(
   for i in range(window[0]):
     for j in range(window[1]):
       yield x[
-          ...,
-          i : i + (rows - 1) * stride[0] + 1 : stride[0],
-          j : j + (cols - 1) * stride[1] + 1 : stride[1],
-          :,
+        ...,
+        i : i + (rows - 1) * stride[0] + 1 : stride[0],
+        j : j + (cols - 1) * stride[1] + 1 : stride[1],
+        :,
       ]
 
 
@@ -73,12 +73,12 @@ def _max_pool(x, window, stride, pads):
     return _split_windows(x, window).max((-4, -2))
   lead = (1,) * (x.ndim - 3)
   return lax.reduce_window(
-      x,
-      jnp.asarray(-jnp.inf, x.dtype),
-      lax.max,
-      (*lead, *window, 1),
-      (*lead, *stride, 1),
-      "VALID",
+    x,
+    jnp.asarray(-jnp.inf, x.dtype),
+    lax.max,
+    (*lead, *window, 1),
+    (*lead, *stride, 1),
+    "VALID",
   )
 
 
@@ -94,11 +94,11 @@ def _max_pool_jvp(window, stride, pads, primals, tangents):
     for k in reversed(range(len(slices))):
       first = jnp.where(slices[k] == y, jnp.int8(k), first)
     position = np.arange(len(slices), dtype=np.int8).reshape(
-        window[0], 1, window[1], 1
+      window[0], 1, window[1], 1
     )
     lead = (1,) * (first.ndim - 3)
     chosen = first[..., None, :, None, :] == position.reshape(
-        *lead, 1, window[0], 1, window[1], 1
+      *lead, 1, window[0], 1, window[1], 1
     )
     return y, jnp.where(chosen, _split_windows(t, window), 0).sum((-4, -2))
   free = jnp.ones(y.shape, bool)
@@ -111,12 +111,12 @@ def _max_pool_jvp(window, stride, pads, primals, tangents):
 
 
 def max_pool(
-    features: jax.Array,
-    *,
-    window: int | tuple[int, int] = 2,
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
-    ceil_mode: bool = False,
+  features: jax.Array,
+  *,
+  window: int | tuple[int, int] = 2,
+  stride: int | tuple[int, int] | None = None,
+  padding: int | tuple[int, int] = 0,
+  ceil_mode: bool = False,
 ) -> jax.Array:
   """Largest value of each window, with an exact and fast derivative.
 
@@ -153,12 +153,12 @@ def max_pool(
   """
   if features.ndim < 3:
     raise ValueError(
-        "max_pool: `features` must be [..., H, W, C], got shape "
-        f"{features.shape}."
+      "max_pool: `features` must be [..., H, W, C], got shape "
+      f"{features.shape}."
     )
   if not jnp.issubdtype(features.dtype, jnp.floating):
     raise TypeError(
-        f"max_pool: `features` must be floating point, got {features.dtype}."
+      f"max_pool: `features` must be floating point, got {features.dtype}."
     )
   win = _pair(window)
   step = win if stride is None else _pair(stride)
@@ -166,13 +166,12 @@ def max_pool(
   size = (features.shape[-3], features.shape[-2])
   if any(2 * p > k for p, k in zip(pad, win, strict=True)):
     raise ValueError(
-        f"max_pool: `padding` must be at most half the window {win}, "
-        f"got {pad}."
+      f"max_pool: `padding` must be at most half the window {win}, got {pad}."
     )
   if any(n + 2 * p < k for n, p, k in zip(size, pad, win, strict=True)):
     raise ValueError(
-        f"max_pool: `features` must be at least as large as the window {win}, "
-        f"got height and width {size}; pad them or use a larger image."
+      f"max_pool: `features` must be at least as large as the window {win}, "
+      f"got height and width {size}; pad them or use a larger image."
     )
   pads = _pads(size, win, step, pad, ceil_mode)
   return _max_pool(features, win, step, tuple(pads))

@@ -27,11 +27,11 @@ _MAX_TAPS = 32
 
 
 def sample(
-    image: jax.Array,
-    points: jax.Array,
-    *,
-    mode: str = "bilinear",
-    padding: str = "edge",
+  image: jax.Array,
+  points: jax.Array,
+  *,
+  mode: str = "bilinear",
+  padding: str = "edge",
 ) -> jax.Array:
   """Values of an image at points, by interpolation between pixels.
 
@@ -70,13 +70,13 @@ def sample(
   image, points = jnp.asarray(image), jnp.asarray(points)
   if image.ndim != 3 or 0 in image.shape[:2]:
     raise ValueError(
-        "sample: `image` must be [H, W, C] with at least one pixel, got shape "
-        f"{image.shape}; use jax.vmap for a batch."
+      "sample: `image` must be [H, W, C] with at least one pixel, got shape "
+      f"{image.shape}; use jax.vmap for a batch."
     )
   if points.ndim < 1 or points.shape[-1] != 2:
     raise ValueError(
-        "sample: `points` must be [..., 2] in the order (x, y), got shape "
-        f"{points.shape}."
+      "sample: `points` must be [..., 2] in the order (x, y), got shape "
+      f"{points.shape}."
     )
   _check_choice("sample", "mode", mode, _SAMPLE_MODES)
   _check_choice("sample", "padding", padding, _PADDINGS)
@@ -88,7 +88,7 @@ def sample(
   result = jnp.zeros((*points.shape[:-1], channels), dtype)
   columns = _point_taps(points[..., 0], width, mode, padding)
   for row, row_weight, row_inside in _point_taps(
-      points[..., 1], height, mode, padding
+    points[..., 1], height, mode, padding
   ):
     line = jnp.zeros_like(result)
     for column, weight, inside in columns:
@@ -101,18 +101,18 @@ def sample(
 
 
 def _check_choice(
-    function: str, name: str, value: str, choices: tuple[str, ...]
+  function: str, name: str, value: str, choices: tuple[str, ...]
 ) -> None:
   """Raises unless `value` is one of `choices`."""
   if value not in choices:
     raise ValueError(
-        f"{function}: `{name}` must be one of {', '.join(choices)}, got "
-        f"{value!r}."
+      f"{function}: `{name}` must be one of {', '.join(choices)}, got "
+      f"{value!r}."
     )
 
 
 def _point_taps(
-    x: jax.Array, size: int, mode: str, padding: str
+  x: jax.Array, size: int, mode: str, padding: str
 ) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
   """(index, weight, inside) of the pixels that contribute along one axis."""
   # Three pixels outside, all taps are outside: the value no longer changes.
@@ -145,19 +145,19 @@ def _cubic(distance, a: float, xp):
 
 
 class _Taps(NamedTuple):
-  """Output i is sum_k weight[i, k] * input[index[i, k]]."""
+  """Output i is sum_k weight[i, k] * input[source[i, k]]."""
 
-  index: np.ndarray
+  source: np.ndarray
   weight: np.ndarray
 
 
 def resize(
-    image: jax.Array,
-    size: tuple[int, int],
-    *,
-    mode: str = "bilinear",
-    antialias: bool = False,
-    align_corners: bool = False,
+  image: jax.Array,
+  size: tuple[int, int],
+  *,
+  mode: str = "bilinear",
+  antialias: bool = False,
+  align_corners: bool = False,
 ) -> jax.Array:
   """Image at another size, equal to torch's `interpolate(size=size)`.
 
@@ -200,25 +200,25 @@ def resize(
   image = jnp.asarray(image)
   if image.ndim < 3 or 0 in image.shape[-3:-1]:
     raise ValueError(
-        "resize: `image` must be [..., H, W, C] with at least one pixel, got "
-        f"shape {image.shape}."
+      "resize: `image` must be [..., H, W, C] with at least one pixel, got "
+      f"shape {image.shape}."
     )
   if len(size) != 2 or min(size) < 1:
     raise ValueError(
-        "resize: `size` must be (height, width), both at least 1, got "
-        f"{tuple(size)}."
+      "resize: `size` must be (height, width), both at least 1, got "
+      f"{tuple(size)}."
     )
   _check_choice("resize", "mode", mode, _RESIZE_MODES)
   if (antialias or align_corners) and mode not in ("bilinear", "bicubic"):
     raise ValueError(
-        "resize: `antialias` and `align_corners` must be False with mode "
-        f"{mode!r}; they belong to bilinear and bicubic."
+      "resize: `antialias` and `align_corners` must be False with mode "
+      f"{mode!r}; they belong to bilinear and bicubic."
     )
   floating = jnp.issubdtype(image.dtype, jnp.floating)
   if not floating and not mode.startswith("nearest"):
     raise TypeError(
-        f"resize: `image` must be floating for mode {mode!r}, got "
-        f"{image.dtype}; convert it first."
+      f"resize: `image` must be floating for mode {mode!r}, got "
+      f"{image.dtype}; convert it first."
     )
   result = image
   if floating:
@@ -228,16 +228,16 @@ def resize(
   for k in (0, 1) if ratio[0] <= ratio[1] else (1, 0):
     if ratio[k] != 1:
       result = _resize_axis(
-          result,
-          axis=image.ndim - 3 + k,
-          size=size[k],
-          settings=(mode, antialias, align_corners),
+        result,
+        axis=image.ndim - 3 + k,
+        size=size[k],
+        settings=(mode, antialias, align_corners),
       )
   return result.astype(image.dtype)
 
 
 def _resize_taps(
-    n: int, m: int, mode: str, antialias: bool, align_corners: bool
+  n: int, m: int, mode: str, antialias: bool, align_corners: bool
 ) -> _Taps:
   """Taps from `n` to `m` samples."""
   i = np.arange(m)
@@ -269,24 +269,21 @@ def _resize_taps(
   source = scale * i if align_corners else scale * (i + 0.5) - 0.5
   if mode == "bilinear":
     source = np.clip(source, 0, n - 1)
-    base = np.floor(source)
-    t = source - base
-    offsets, weight = (0, 1), np.stack([1 - t, t], axis=1)
+  base = np.floor(source)
+  t = source - base
+  if mode == "bilinear":
+    offsets, weights = np.arange(2), [1 - t, t]
   else:
-    base = np.floor(source)
-    t = source - base
-    offsets = (-1, 0, 1, 2)
-    weight = np.stack(
-        [_cubic(d, -0.75, np) for d in (1 + t, t, 1 - t, 2 - t)], axis=1
-    )
-  index = base[:, None].astype(np.int64) + np.array(offsets)
-  return _Taps(np.clip(index, 0, n - 1), weight)
+    offsets = np.arange(-1, 3)
+    weights = [_cubic(d, -0.75, np) for d in (1 + t, t, 1 - t, 2 - t)]
+  index = base[:, None].astype(np.int64) + offsets
+  return _Taps(np.clip(index, 0, n - 1), np.stack(weights, axis=1))
 
 
 # Compiled here, so that calls outside of jit do not compile every time.
 @functools.partial(jax.jit, static_argnames=("axis", "size", "settings"))
 def _resize_axis(
-    x: jax.Array, *, axis: int, size: int, settings: tuple[str, bool, bool]
+  x: jax.Array, *, axis: int, size: int, settings: tuple[str, bool, bool]
 ) -> jax.Array:
   """Resizes one axis; differentiates into the transposed taps.
 
@@ -298,7 +295,7 @@ def _resize_axis(
   size_in = x.shape[axis]
   taps = _resize_taps(size_in, size, *settings)
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    return jnp.take(x, taps.index[:, 0], axis=axis, mode="clip")
+    return jnp.take(x, taps.source[:, 0], axis=axis, mode="clip")
   padded = max(size_in, size)
 
   def apply(taps, size):
@@ -311,10 +308,10 @@ def _resize_axis(
     return lambda _, y: solve(y)
 
   y = lax.custom_linear_solve(
-      lambda y: y,
-      _pad_to(x, padded, axis),
-      solve=apply(taps, size_in),
-      transpose_solve=apply(_transpose(taps, size_in), size),
+    lambda y: y,
+    _pad_to(x, padded, axis),
+    solve=apply(taps, size_in),
+    transpose_solve=apply(_transpose(taps, size_in), size),
   )
   return lax.slice_in_dim(y, 0, size, axis=axis)
 
@@ -333,7 +330,7 @@ def _weighted_gather(x: jax.Array, taps: _Taps, axis: int) -> jax.Array:
     dense = np.zeros((len(index), x.shape[axis]))
     np.add.at(dense, (np.arange(len(index))[:, None], index), weight)
     y = jnp.tensordot(
-        jnp.asarray(dense, x.dtype), x, (1, axis), precision="highest"
+      jnp.asarray(dense, x.dtype), x, (1, axis), precision="highest"
     )
     return jnp.moveaxis(y, 0, axis)
   shape = [1] * x.ndim
@@ -351,13 +348,13 @@ def _weighted_gather(x: jax.Array, taps: _Taps, axis: int) -> jax.Array:
 def _transpose(taps: _Taps, size: int) -> _Taps:
   """Taps of the transposed map, back to `size` samples."""
   row, k = np.nonzero(taps.weight)
-  column, weight = taps.index[row, k], taps.weight[row, k]
+  column, weight = taps.source[row, k], taps.weight[row, k]
   order = np.argsort(column, kind="stable")
   row, column, weight = row[order], column[order], weight[order]
   count = np.bincount(column, minlength=size)
   rank = np.arange(len(column)) - (np.cumsum(count) - count)[column]
-  index = np.zeros((size, max(count.max(), 1)), np.int64)
-  result = _Taps(index, np.zeros(index.shape))
-  result.index[column, rank] = row
+  shape = (size, max(count.max(), 1))
+  result = _Taps(np.zeros(shape, np.int64), np.zeros(shape))
+  result.source[column, rank] = row
   result.weight[column, rank] = weight
   return result

@@ -8,7 +8,7 @@ __all__ = ["suppress_points", "top_points"]
 
 
 def _window_best(
-    score: jax.Array, index: jax.Array, radius: int, axis: int
+  score: jax.Array, index: jax.Array, radius: int, axis: int
 ) -> tuple[jax.Array, jax.Array]:
   """Best (score, then lowest index) of each window of 2 radius + 1 elements.
 
@@ -24,8 +24,9 @@ def _window_best(
     def part(x, start):
       return lax.slice_in_dim(x, start, start + size, axis=axis)
 
-    (s0, i0), (s1, i1) = ((part(pair[0], k), part(pair[1], k)) for k in
-                          (0, shift))
+    (s0, i0), (s1, i1) = (
+      (part(pair[0], k), part(pair[1], k)) for k in (0, shift)
+    )
     second = (s1 > s0) | ((s1 == s0) & (i1 < i0))
     return jnp.where(second, s1, s0), jnp.where(second, i1, i0)
 
@@ -45,7 +46,7 @@ def _dilate(mask: jax.Array, radius: int, axis: int) -> jax.Array:
 
   def join(x, shift, size):
     return lax.slice_in_dim(x, 0, size, axis=axis) | lax.slice_in_dim(
-        x, shift, shift + size, axis=axis
+      x, shift, shift + size, axis=axis
     )
 
   while 2 * reach <= 2 * radius + 1:
@@ -55,7 +56,7 @@ def _dilate(mask: jax.Array, radius: int, axis: int) -> jax.Array:
 
 
 def suppress_points(
-    scores: jax.Array, candidates: jax.Array, *, radius: int
+  scores: jax.Array, candidates: jax.Array, *, radius: int
 ) -> jax.Array:
   """Greedy non-maximum suppression of pixels, exact under a total order.
 
@@ -91,8 +92,8 @@ def suppress_points(
   """
   if scores.ndim != 2 or scores.shape != candidates.shape:
     raise ValueError(
-        "suppress_points: `scores` and `candidates` must be [H, W] of one "
-        f"shape, got {scores.shape} and {candidates.shape}."
+      "suppress_points: `scores` and `candidates` must be [H, W] of one "
+      f"shape, got {scores.shape} and {candidates.shape}."
     )
   if radius < 0:
     raise ValueError(f"suppress_points: `radius` must be >= 0, got {radius}.")
@@ -106,8 +107,8 @@ def suppress_points(
   def step(state):
     kept, alive = state
     best = (
-        jnp.where(alive, scores, -jnp.inf),
-        jnp.where(alive, index, nowhere),
+      jnp.where(alive, scores, -jnp.inf),
+      jnp.where(alive, index, nowhere),
     )
     best = _window_best(*best, radius, 1)
     best = _window_best(*best, radius, 0)
@@ -116,13 +117,13 @@ def suppress_points(
     return kept | peaks, alive & ~cleared
 
   kept, _ = lax.while_loop(
-      lambda state: jnp.any(state[1]), step, (jnp.zeros_like(alive), alive)
+    lambda state: jnp.any(state[1]), step, (jnp.zeros_like(alive), alive)
   )
   return kept
 
 
 def top_points(
-    scores: jax.Array, kept: jax.Array, *, num_points: int, radius: int = 0
+  scores: jax.Array, kept: jax.Array, *, num_points: int, radius: int = 0
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The best of the kept pixels as a list of fixed length.
 
@@ -157,8 +158,8 @@ def top_points(
   """
   if scores.ndim != 2 or scores.shape != kept.shape:
     raise ValueError(
-        "top_points: `scores` and `kept` must be [H, W] of one shape, got "
-        f"{scores.shape} and {kept.shape}."
+      "top_points: `scores` and `kept` must be [H, W] of one shape, got "
+      f"{scores.shape} and {kept.shape}."
     )
   height, width = scores.shape
   cell = radius + 1  # a cell of this side holds at most one kept pixel
@@ -173,15 +174,15 @@ def top_points(
   order = jnp.where(found, index, height * width)
   _, order = lax.sort((key, order), num_keys=2)
   order = jnp.pad(
-      order[:num_points],
-      (0, max(0, num_points - order.size)),
-      constant_values=height * width,
+    order[:num_points],
+    (0, max(0, num_points - order.size)),
+    constant_values=height * width,
   )
   valid = order < height * width
   order = jnp.where(valid, order, 0)
   xy = jnp.stack([order % width, order // width], -1).astype(jnp.float32)
   return (
-      jnp.where(valid[:, None], xy, 0.0),
-      jnp.where(valid, flat[order], 0.0),
-      valid,
+    jnp.where(valid[:, None], xy, 0.0),
+    jnp.where(valid, flat[order], 0.0),
+    valid,
   )

@@ -4,6 +4,7 @@ Matrices act on homogeneous points (x, y, 1) of the index frame. A homography
 between two images is called `homography_0to1` and maps image 0 to image 1.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
-    "HomographyEstimate",
-    "apply_homography",
-    "estimate_homography",
-    "homography_from_points",
+  "HomographyEstimate",
+  "apply_homography",
+  "estimate_homography",
+  "homography_from_points",
 ]
 
 
@@ -49,21 +50,17 @@ def apply_homography(matrix: jax.Array, points: jax.Array) -> jax.Array:
   matrix, points = jnp.asarray(matrix), jnp.asarray(points)
   if matrix.shape[-2:] != (3, 3):
     raise ValueError(
-        "apply_homography: `matrix` must be [..., 3, 3], got shape "
-        f"{matrix.shape}."
+      "apply_homography: `matrix` must be [..., 3, 3], got shape "
+      f"{matrix.shape}."
     )
   _check_points("apply_homography", "points", points)
   dtype = jnp.promote_types(
-      jnp.promote_types(matrix.dtype, points.dtype), jnp.float32
+    jnp.promote_types(matrix.dtype, points.dtype), jnp.float32
   )
   batch = jnp.broadcast_shapes(matrix.shape[:-2], points.shape[:-2])
-  shape = (*batch, points.shape[-2])
-  m = jnp.broadcast_to(
-      matrix.astype(dtype)[..., None, :, :],
-      (*batch, points.shape[-2], 3, 3),
-  )
-  x = jnp.broadcast_to(points[..., 0].astype(dtype), shape)
-  y = jnp.broadcast_to(points[..., 1].astype(dtype), shape)
+  m = jnp.broadcast_to(matrix.astype(dtype), (*batch, 3, 3))[..., None, :, :]
+  points = jnp.broadcast_to(points.astype(dtype), (*batch, *points.shape[-2:]))
+  x, y = points[..., 0], points[..., 1]
   # Element by element, because a matrix product may round to bfloat16.
   terms = [(m[..., i, 0] * x, m[..., i, 1] * y, m[..., i, 2]) for i in range(3)]
   u, v, w = (a + b + c for a, b, c in terms)
@@ -75,10 +72,10 @@ def apply_homography(matrix: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def homography_from_points(
-    points0: jax.Array,
-    points1: jax.Array,
-    *,
-    weights: jax.Array | None = None,
+  points0: jax.Array,
+  points1: jax.Array,
+  *,
+  weights: jax.Array | None = None,
 ) -> jax.Array:
   """Homography that maps points to points, by the normalised linear method.
 
@@ -119,24 +116,24 @@ def homography_from_points(
   count = len(points0)
   if count < 4:
     raise ValueError(
-        "homography_from_points: `points0` must have at least 4 rows, got "
-        f"{count}."
+      "homography_from_points: `points0` must have at least 4 rows, got "
+      f"{count}."
     )
   dtype = jnp.promote_types(
-      jnp.promote_types(points0.dtype, points1.dtype), jnp.float32
+    jnp.promote_types(points0.dtype, points1.dtype), jnp.float32
   )
   if weights is None:
     weights = jnp.ones(count, dtype)
   weights = jnp.asarray(weights).astype(dtype)
   if weights.shape != (count,):
     raise ValueError(
-        f"homography_from_points: `weights` must be [{count}], got shape "
-        f"{weights.shape}."
+      f"homography_from_points: `weights` must be [{count}], got shape "
+      f"{weights.shape}."
     )
   used = weights > 0
   weights = jnp.where(used, weights, 0)
   points0, points1 = (
-      jnp.where(used[:, None], p.astype(dtype), 0) for p in (points0, points1)
+    jnp.where(used[:, None], p.astype(dtype), 0) for p in (points0, points1)
   )
   points0, scale0, mean0 = _normalise(points0, weights, jnp)
   points1, scale1, mean1 = _normalise(points1, weights, jnp)
@@ -144,12 +141,12 @@ def homography_from_points(
   system = _linear_system(points0, points1, jnp) * root[:, None, None]
   h = _null_vector(system.reshape(2 * count, 9)).reshape(3, 3)
   matrix = jnp.linalg.multi_dot(
-      [
-          _scale_and_shift(1 / scale1, mean1),
-          h,
-          _scale_and_shift(scale0, -scale0 * mean0),
-      ],
-      precision="highest",
+    [
+      _scale_and_shift(1 / scale1, mean1),
+      h,
+      _scale_and_shift(scale0, -scale0 * mean0),
+    ],
+    precision="highest",
   )
   norm = jnp.sqrt(jnp.sum(matrix**2))
   corner = matrix[2, 2]
@@ -206,7 +203,7 @@ def _null_vector_jvp(primals, tangents):
   (system,), (tangent,) = primals, tangents
   values, vectors = _decompose(system)
   h, others = vectors[-1], vectors[:-1]
-  dot = lambda a, b: jnp.matmul(a, b, precision="highest")
+  dot = functools.partial(jnp.matmul, precision="highest")
   gap = values[:-1] ** 2 - values[-1] ** 2
   distinct = gap > jnp.finfo(gap.dtype).eps * values[0] ** 2
   inverse = jnp.where(distinct, 1 / jnp.where(distinct, gap, 1), 0)
@@ -235,14 +232,14 @@ class HomographyEstimate(NamedTuple):
 
 
 def estimate_homography(
-    points0: np.ndarray,
-    points1: np.ndarray,
-    *,
-    valid: np.ndarray | None = None,
-    threshold: float = 3.0,
-    max_iterations: int = 2000,
-    confidence: float = 0.995,
-    method: str = "ransac",
+  points0: np.ndarray,
+  points1: np.ndarray,
+  *,
+  valid: np.ndarray | None = None,
+  threshold: float = 3.0,
+  max_iterations: int = 2000,
+  confidence: float = 0.995,
+  method: str = "ransac",
 ) -> HomographyEstimate:
   """Homography from matches of which some are wrong, by OpenCV.
 
@@ -294,20 +291,20 @@ def estimate_homography(
   valid = np.ones(count, bool) if valid is None else np.asarray(valid, bool)
   if valid.shape != (count,):
     raise ValueError(
-        f"estimate_homography: `valid` must be [{count}], got shape "
-        f"{valid.shape}."
+      f"estimate_homography: `valid` must be [{count}], got shape "
+      f"{valid.shape}."
     )
   methods = {"ransac": "RANSAC", "magsac": "USAC_MAGSAC", "lmeds": "LMEDS"}
   if method not in methods:
     raise ValueError(
-        f"estimate_homography: `method` must be one of {', '.join(methods)}, "
-        f"got {method!r}."
+      f"estimate_homography: `method` must be one of {', '.join(methods)}, "
+      f"got {method!r}."
     )
   if not (threshold > 0 and max_iterations > 0 and 0 < confidence < 1):
     raise ValueError(
-        "estimate_homography: `threshold` and `max_iterations` must be "
-        "positive and `confidence` between 0 and 1, got "
-        f"{threshold}, {max_iterations}, {confidence}."
+      "estimate_homography: `threshold` and `max_iterations` must be "
+      "positive and `confidence` between 0 and 1, got "
+      f"{threshold}, {max_iterations}, {confidence}."
     )
   inliers = np.zeros(count, bool)
   failure = HomographyEstimate(np.eye(3), inliers, False)
@@ -319,12 +316,12 @@ def estimate_homography(
 
   cv2.setRNGSeed(0)
   matrix, mask = cv2.findHomography(
-      points0[rows],
-      points1[rows],
-      getattr(cv2, methods[method]),
-      threshold,
-      maxIters=max_iterations,
-      confidence=confidence,
+    points0[rows],
+    points1[rows],
+    getattr(cv2, methods[method]),
+    threshold,
+    maxIters=max_iterations,
+    confidence=confidence,
   )
   if matrix is None or not np.isfinite(matrix).all():
     return failure
@@ -351,8 +348,8 @@ def _check_points(function: str, name: str, points) -> None:
   """Raises unless `points` is [..., N, 2]."""
   if points.ndim < 2 or points.shape[-1] != 2:
     raise ValueError(
-        f"{function}: `{name}` must be [..., N, 2] in the order (x, y), got "
-        f"shape {points.shape}."
+      f"{function}: `{name}` must be [..., N, 2] in the order (x, y), got "
+      f"shape {points.shape}."
     )
 
 
@@ -360,11 +357,11 @@ def _check_pairs(function: str, points0, points1) -> None:
   """Raises unless both are [N, 2] with one N."""
   if points0.ndim != 2 or points0.shape[1] != 2:
     raise ValueError(
-        f"{function}: `points0` must be [N, 2] in the order (x, y), got shape "
-        f"{points0.shape}."
+      f"{function}: `points0` must be [N, 2] in the order (x, y), got shape "
+      f"{points0.shape}."
     )
   if points1.shape != points0.shape:
     raise ValueError(
-        f"{function}: `points1` must be {list(points0.shape)} as `points0`, "
-        f"got shape {points1.shape}."
+      f"{function}: `points1` must be {list(points0.shape)} as `points0`, "
+      f"got shape {points1.shape}."
     )

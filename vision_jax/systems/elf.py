@@ -25,14 +25,14 @@ from vision_jax import ops
 from vision_jax.nn import endpoint_info
 
 __all__ = [
-    "SETTINGS",
-    "ElfConfig",
-    "describe",
-    "detect",
-    "extract",
-    "match",
-    "preprocess",
-    "saliency",
+  "SETTINGS",
+  "ElfConfig",
+  "describe",
+  "detect",
+  "extract",
+  "match",
+  "preprocess",
+  "saliency",
 ]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -85,15 +85,15 @@ class ElfConfig:
 # first stage has the stride of VGG's pool2, its third that of pool4. Bundled
 # networks: experiments/pretrain/README.md.
 SETTINGS: dict[str, ElfConfig] = {
-    "vgg16": ElfConfig(),
-    "alexnet": ElfConfig("pool1", ("pool2",)),
-    "resnet50": ElfConfig("layer1", ("layer3",)),
-    "vgg_small": ElfConfig(
-        "pool2", ("pool3", "pool4"), (5, 5.0), (5, 4.0), center=True
-    ),
-    "resnet_small": ElfConfig(
-        "layer1", ("layer2", "layer3"), (5, 5.0), (5, 4.0), center=True
-    ),
+  "vgg16": ElfConfig(),
+  "alexnet": ElfConfig("pool1", ("pool2",)),
+  "resnet50": ElfConfig("layer1", ("layer3",)),
+  "vgg_small": ElfConfig(
+    "pool2", ("pool3", "pool4"), (5, 5.0), (5, 4.0), center=True
+  ),
+  "resnet_small": ElfConfig(
+    "layer1", ("layer2", "layer3"), (5, 5.0), (5, 4.0), center=True
+  ),
 }
 
 
@@ -130,10 +130,10 @@ def preprocess(image: jax.Array, config: ElfConfig) -> jax.Array:
 
 
 def detect(
-    saliency_map: jax.Array,
-    config: ElfConfig,
-    *,
-    region: jax.Array | None = None,
+  saliency_map: jax.Array,
+  config: ElfConfig,
+  *,
+  region: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Key points of a saliency map.
 
@@ -168,7 +168,7 @@ def detect(
   """
   if saliency_map.ndim != 3:
     raise ValueError(
-        f"detect: `saliency_map` must be [H, W, C], got {saliency_map.shape}."
+      f"detect: `saliency_map` must be [H, W, C], got {saliency_map.shape}."
     )
   height, width = saliency_map.shape[:2]
   _check_size("detect", "saliency_map", height, width, config)
@@ -177,8 +177,8 @@ def detect(
   usable = (peak > 0) & jnp.isfinite(peak)
   gray = jnp.where(usable, gray / jnp.where(usable, peak, 1.0), 0.0)
   (k_noise, s_noise), (k_thr, s_thr) = (
-      config.denoise_blur,
-      config.threshold_blur,
+    config.denoise_blur,
+    config.threshold_blur,
   )
   if config.quantize:
     levels = jnp.floor(255 * gray)
@@ -200,21 +200,21 @@ def detect(
   b = config.border
   inside[b : height - b, b : width - b] = True
   return ops.top_points(
-      smooth,
-      kept & inside,
-      num_points=config.max_keypoints,
-      radius=config.radius,
+    smooth,
+    kept & inside,
+    num_points=config.max_keypoints,
+    radius=config.radius,
   )
 
 
 def describe(
-    features: Sequence[jax.Array],
-    xy: jax.Array,
-    *,
-    strides: Sequence[int],
-    offsets: Sequence[float],
-    image_size: tuple[int, int],
-    config: ElfConfig,
+  features: Sequence[jax.Array],
+  xy: jax.Array,
+  *,
+  strides: Sequence[int],
+  offsets: Sequence[float],
+  image_size: tuple[int, int],
+  config: ElfConfig,
 ) -> jax.Array:
   """Descriptors: feature maps read at the key points, L2-normalised.
 
@@ -265,16 +265,16 @@ def _normalize(x: jax.Array) -> jax.Array:
 
 
 def _check_size(
-    function: str, argument: str, height: int, width: int, config: ElfConfig
+  function: str, argument: str, height: int, width: int, config: ElfConfig
 ) -> None:
   """Raises if an image is too small for the border and the blurs."""
   taps = max(config.denoise_blur[0], config.threshold_blur[0])
   least = max(2 * config.border + 1, taps // 2 + 1)
   if min(height, width) < least:
     raise ValueError(
-        f"{function}: `{argument}` must be at least {least} pixels high and "
-        f"wide for a border of {config.border}, got {height} x {width}; "
-        "enlarge the image or lower `border`."
+      f"{function}: `{argument}` must be at least {least} pixels high and "
+      f"wide for a border of {config.border}, got {height} x {width}; "
+      "enlarge the image or lower `border`."
     )
 
 
@@ -282,15 +282,15 @@ def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
   """Float RGB in [0, 1]; integer images are scaled, bad values refused."""
   if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
     raise ValueError(
-        f"{function}: `image` must be [H, W, 3] or [B, H, W, 3] and not "
-        f"empty, got shape {image.shape}."
+      f"{function}: `image` must be [H, W, 3] or [B, H, W, 3] and not "
+      f"empty, got shape {image.shape}."
     )
   if image.dtype == np.uint8:
     return jnp.asarray(image, jnp.float32) / 255
   if not jnp.issubdtype(image.dtype, jnp.floating):
     raise TypeError(
-        f"{function}: `image` must be float in [0, 1] or uint8, got "
-        f"{image.dtype}."
+      f"{function}: `image` must be float in [0, 1] or uint8, got "
+      f"{image.dtype}."
     )
   if not isinstance(image, jax.core.Tracer):
     low, high = float(image.min()), float(image.max())
@@ -298,22 +298,22 @@ def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
       raise ValueError(f"{function}: `image` must be finite, got NaN or Inf.")
     if low < -0.5 or high > 1.5:
       raise ValueError(
-          f"{function}: `image` must be in [0, 1], got values from {low:.3g} "
-          f"to {high:.3g}; divide by 255?"
+        f"{function}: `image` must be in [0, 1], got values from {low:.3g} "
+        f"to {high:.3g}; divide by 255?"
       )
   return jnp.asarray(image)
 
 
 def _check_layers(
-    function: str, module: nn.Module, wanted: Sequence[str]
+  function: str, module: nn.Module, wanted: Sequence[str]
 ) -> dict:
   """Geometry of the endpoints; names the known ones if any is missing."""
   info = endpoint_info(module)
   unknown = [name for name in wanted if name not in info]
   if unknown:
     raise ValueError(
-        f"{function}: layers must be endpoints of {type(module).__name__}, "
-        f"got {unknown}; known: {', '.join(info)}."
+      f"{function}: layers must be endpoints of {type(module).__name__}, "
+      f"got {unknown}; known: {', '.join(info)}."
     )
   return info
 
@@ -331,11 +331,11 @@ def _saliency(module, variables, image, layers, config):
 
 
 def saliency(
-    module: nn.Module,
-    variables: dict,
-    image: jax.Array,
-    layers: str | Sequence[str],
-    config: ElfConfig | None = None,
+  module: nn.Module,
+  variables: dict,
+  image: jax.Array,
+  layers: str | Sequence[str],
+  config: ElfConfig | None = None,
 ) -> dict[str, jax.Array]:
   r"""Saliency of several layers in one jitted call.
 
@@ -391,12 +391,12 @@ def _extract(module, variables, image, config, region):
     gradient = ops.saliency(lambda v: endpoint(v, config.saliency_layer), x)
     xy, scores, valid = detect(gradient, config, region=region)
     descriptors = describe(
-        [endpoint(x, name) for name in config.descriptor_layers],
-        xy,
-        strides=[g.stride for g in geometry],
-        offsets=[g.offset for g in geometry],
-        image_size=size,
-        config=config,
+      [endpoint(x, name) for name in config.descriptor_layers],
+      xy,
+      strides=[g.stride for g in geometry],
+      offsets=[g.offset for g in geometry],
+      image_size=size,
+      config=config,
     )
     descriptors = jnp.where(valid[:, None], descriptors, 0.0)
     return ops.Keypoints(xy, scores, valid, descriptors)
@@ -404,17 +404,17 @@ def _extract(module, variables, image, config, region):
   if image.ndim == 3:
     return one(image, region)
   return jax.vmap(one, in_axes=(0, None if region is None else 0))(
-      image, region
+    image, region
   )
 
 
 def extract(
-    module: nn.Module,
-    variables: dict,
-    image: jax.Array,
-    config: ElfConfig | None = None,
-    *,
-    region: jax.Array | None = None,
+  module: nn.Module,
+  variables: dict,
+  image: jax.Array,
+  config: ElfConfig | None = None,
+  *,
+  region: jax.Array | None = None,
 ) -> ops.Keypoints:
   """Detects and describes the key points of one image or a batch.
 
@@ -447,8 +447,8 @@ def extract(
     >>> net = backbones.vgg_small()
     >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
     >>> variables = net.init(jax.random.key(1), image[None])
-    >>> keypoints = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
-    >>> keypoints.xy.shape, keypoints.descriptors.shape
+    >>> k = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
+    >>> k.xy.shape, k.descriptors.shape
     ((500, 2), (500, 192))
 
   Source:
@@ -460,3 +460,74 @@ def extract(
   wanted = (config.saliency_layer, *config.descriptor_layers)
   _check_layers("extract", module, wanted)
   return _extract(module, variables, image, config, region)
+
+
+@functools.partial(jax.jit, static_argnames=("mode", "ratio", "max_distance"))
+def _match(keypoints0, keypoints1, mode, ratio, max_distance):
+  def one(a, b):
+    table = ops.similarity(
+      a.descriptors, b.descriptors, valid0=a.valid, valid1=b.valid
+    )
+    if mode == "dual_softmax":
+      return ops.match_dual_softmax(table)
+    if mode == "greedy":
+      return ops.match_greedy(2 - 2 * table, valid0=a.valid, valid1=b.valid)
+    function = ops.match_mutual if mode == "mutual" else ops.match_one_way
+    return function(table, ratio=ratio, max_distance=max_distance)
+
+  batched = keypoints0.xy.ndim == 3
+  return (jax.vmap(one) if batched else one)(keypoints0, keypoints1)
+
+
+def match(
+  keypoints0: ops.Keypoints,
+  keypoints1: ops.Keypoints,
+  *,
+  mode: Literal["mutual", "one_way", "dual_softmax", "greedy"] = "mutual",
+  ratio: float | None = None,
+  max_distance: float | None = None,
+) -> ops.Matches:
+  """Matches the descriptors of two images, or of two batches, pair by pair.
+
+  Args:
+    keypoints0: from image 0; descriptors [K0, D] or [B, K0, D].
+    keypoints1: from image 1; descriptors [K1, D] or [B, K1, D].
+    mode: "mutual" (each is the other's nearest), "one_way", "dual_softmax" or
+      "greedy" (globally cheapest pairs first).
+    ratio: Lowe's ratio, for "mutual" and "one_way".
+    max_distance: largest L2 distance, for "mutual" and "one_way".
+
+  Returns:
+    `Matches` of K0 rows; row i is about key point i of image 0.
+
+  Raises:
+    ValueError: if `mode` is unknown, does not take the limits given, or the
+      descriptors differ in length or batch.
+
+  Example:
+    >>> from vision_jax import ops
+    >>> from vision_jax.systems import elf
+    >>> k = ops.Keypoints(jnp.zeros((2, 2)), jnp.ones(2), jnp.ones(2, bool),
+    ...                   jnp.eye(2))
+    >>> print(elf.match(k, k).index1)
+    [0 1]
+
+  Source:
+    ELF, sec. 4 (mutual nearest neighbours).
+  """
+  modes = ("mutual", "one_way", "dual_softmax", "greedy")
+  if mode not in modes:
+    raise ValueError(f"match: `mode` must be one of {modes}, got {mode!r}.")
+  if mode in modes[2:] and not (ratio is None and max_distance is None):
+    raise ValueError(
+      f"match: `ratio` and `max_distance` must be None for mode {mode!r}; use "
+      "mode 'mutual' or 'one_way'."
+    )
+  shapes = keypoints0.descriptors.shape, keypoints1.descriptors.shape
+  if shapes[0][-1] != shapes[1][-1] or shapes[0][:-2] != shapes[1][:-2]:
+    raise ValueError(
+      "match: `keypoints1` must have descriptors of the length and batch of "
+      f"`keypoints0`, {shapes[0]}, got {shapes[1]}; were they made by the same "
+      "network and settings?"
+    )
+  return _match(keypoints0, keypoints1, mode, ratio, max_distance)

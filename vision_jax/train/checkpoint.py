@@ -70,10 +70,11 @@ class Checkpoints:
     best: name of the metric that ranks steps, or None.
 
   Example:
+    >>> from vision_jax import train
     >>> import tempfile
     >>> state = {"w": jnp.arange(3.0), "key": jax.random.key(0)}
     >>> with tempfile.TemporaryDirectory() as directory:
-    ...   with Checkpoints(directory, best="accuracy") as checkpoints:
+    ...   with train.Checkpoints(directory, best="accuracy") as checkpoints:
     ...     checkpoints.save(10, state, metrics={"accuracy": 0.5})
     ...     checkpoints.wait()
     ...     restored = checkpoints.restore_latest(state)
@@ -451,7 +452,9 @@ def _check_signature(
     if saved[name] != wanted[name]
   ]
   if problems:
-    shown = "; ".join(sorted(problems)[:4])
+    # Statistics of the optimizer only repeat what differs in the parameters.
+    problems.sort(key=lambda text: (text.startswith(".opt_state"), text))
+    shown = "; ".join(problems[:4])
     raise CheckpointError(
       f"it belongs to another model or optimizer ({len(problems)} "
       f"differences): {shown}"

@@ -32,7 +32,8 @@ def pad_batch(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
       different numbers of rows.
 
   Example:
-    >>> padded = pad_batch({"x": np.ones((3, 2))}, 4)
+    >>> from vision_jax import train
+    >>> padded = train.pad_batch({"x": np.ones((3, 2))}, 4)
     >>> print(padded["x"].shape, padded["valid"])
     (4, 2) [ True  True  True False]
 
@@ -94,13 +95,13 @@ def make_eval_step(
       with a wrong result.
 
   Example:
+    >>> from vision_jax import train
     >>> import optax
-    >>> from vision_jax.train import create_state
-    >>> state = create_state({"w": jnp.ones(())}, {}, optax.sgd(0.1),
-    ...                      jax.random.key(0))
+    >>> params, key = {"w": jnp.ones(())}, jax.random.key(0)
+    >>> state = train.create_state(params, {}, optax.sgd(0.1), key)
     >>> def metric_fn(params, batch_stats, batch):
     ...   return {"mean": params["w"] * batch["x"]}
-    >>> eval_step = make_eval_step(metric_fn, devices=jax.devices()[:2])
+    >>> eval_step = train.make_eval_step(metric_fn, devices=jax.devices()[:2])
     >>> batch = {"x": np.array([1.0, 2.0, 6.0])}
     >>> total, count = eval_step(state, batch)["mean"]
     >>> print(total, count)
@@ -182,13 +183,15 @@ def evaluate(
     ValueError: if there is no batch, or one is larger than the first.
 
   Example:
+    >>> from vision_jax import train
     >>> import optax
-    >>> from vision_jax.train import create_state
-    >>> state = create_state({"w": jnp.ones(())}, {}, optax.sgd(0.1),
-    ...                      jax.random.key(0))
-    >>> eval_step = make_eval_step(lambda p, s, b: {"mean": p["w"] * b["x"]})
-    >>> xs = np.arange(10.0)
-    >>> evaluate(eval_step, state, ({"x": x} for x in np.split(xs, [4, 8])))
+    >>> params, key = {"w": jnp.ones(())}, jax.random.key(0)
+    >>> state = train.create_state(params, {}, optax.sgd(0.1), key)
+    >>> def metric_fn(params, batch_stats, batch):
+    ...   return {"mean": params["w"] * batch["x"]}
+    >>> eval_step = train.make_eval_step(metric_fn)
+    >>> batches = [{"x": x} for x in np.split(np.arange(10.0), [4, 8])]
+    >>> train.evaluate(eval_step, state, batches)
     {'mean': 4.5}
 
   Source:

@@ -43,9 +43,10 @@ class JsonLinesLogger:
   twice, and no half line: `rewind` cleans the file.
 
   Example:
+    >>> from vision_jax import train
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "train.jsonl")
-    >>> logger = JsonLinesLogger(path)
+    >>> logger = train.JsonLinesLogger(path)
     >>> logger.write(10, {"loss": 0.5})
     >>> logger.close()
     >>> print(open(path).read().strip())
@@ -96,9 +97,10 @@ class TensorBoardLogger:
   """Scalars for TensorBoard, written by tensorboardX.
 
   Example:
+    >>> from vision_jax import train
     >>> import os, tempfile
     >>> directory = tempfile.mkdtemp()
-    >>> logger = TensorBoardLogger(directory)
+    >>> logger = train.TensorBoardLogger(directory)
     >>> logger.write(10, {"loss": 0.5})
     >>> logger.close()
     >>> len(os.listdir(directory))
@@ -167,9 +169,10 @@ def write_result(
     local changes), config and the extra entries.
 
   Example:
+    >>> from vision_jax import train
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "result.json")
-    >>> result = write_result(path, metrics={"accuracy": 0.9}, steps=100)
+    >>> result = train.write_result(path, metrics={"accuracy": 0.9}, steps=100)
     >>> result["metrics"], result["steps"]
     ({'accuracy': 0.9}, 100)
 

@@ -134,15 +134,15 @@ def fit(
     Preempted: after SIGTERM, when the state is saved.
 
   Example:
+    >>> from vision_jax import train
     >>> import optax
-    >>> from vision_jax.train import create_state, make_step
     >>> def loss_fn(params, batch_stats, batch, key):
     ...   return {"l2": (((batch - params) ** 2).sum(), batch.size)}, None
     >>> tx = optax.sgd(0.5)
-    >>> state = create_state(jnp.zeros(()), {}, tx, jax.random.key(0))
-    >>> step_fn = make_step(loss_fn, tx, devices=jax.devices()[:1])
-    >>> state = fit(step_fn, state, lambda step: np.full(4, 3.0, np.float32),
-    ...             num_steps=3, progress=False)
+    >>> state = train.create_state(jnp.zeros(()), {}, tx, jax.random.key(0))
+    >>> step_fn = train.make_step(loss_fn, tx, devices=jax.devices()[:1])
+    >>> batches = lambda step: np.full(4, 3.0, np.float32)
+    >>> state = train.fit(step_fn, state, batches, num_steps=3, progress=False)
     >>> print(int(state.step), state.params)
     3 3.0
 

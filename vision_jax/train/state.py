@@ -52,9 +52,10 @@ def create_state(
     TypeError: if `key` is not a typed key.
 
   Example:
+    >>> from vision_jax import train
     >>> import optax
-    >>> params = {"w": jnp.zeros((3, 2))}
-    >>> state = create_state(params, {}, optax.sgd(0.1), jax.random.key(0))
+    >>> params, tx = {"w": jnp.zeros((3, 2))}, optax.sgd(0.1)
+    >>> state = train.create_state(params, {}, tx, jax.random.key(0))
     >>> int(state.step), state.params["w"].shape
     (0, (3, 2))
 

@@ -41,9 +41,10 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     ValueError: if `indices` is not [B].
 
   Example:
-    >>> keys = example_keys(jax.random.key(0), jnp.arange(4))
+    >>> from vision_jax import train
+    >>> keys = train.example_keys(jax.random.key(0), jnp.arange(4))
     >>> noise = jax.vmap(lambda k: jax.random.normal(k, (2,)))(keys)
-    >>> last = example_keys(jax.random.key(0), jnp.array([3]))[0]
+    >>> last = train.example_keys(jax.random.key(0), jnp.array([3]))[0]
     >>> bool((noise[3] == jax.random.normal(last, (2,))).all())
     True
 
@@ -116,15 +117,15 @@ def make_step(
       not divide by the devices and for a `loss_fn` with a wrong result.
 
   Example:
+    >>> from vision_jax import train
     >>> import optax
-    >>> from vision_jax.train import create_state
     >>> def loss_fn(params, batch_stats, batch, key):
     ...   error = batch["x"] @ params["w"] - batch["y"]
     ...   return {"l2": ((error**2).sum(), error.shape[0])}, None
     >>> tx = optax.sgd(0.1)
     >>> params = {"w": jnp.zeros((2,))}
-    >>> state = create_state(params, {}, tx, jax.random.key(0))
-    >>> step = make_step(loss_fn, tx, devices=jax.devices()[:1])
+    >>> state = train.create_state(params, {}, tx, jax.random.key(0))
+    >>> step = train.make_step(loss_fn, tx, devices=jax.devices()[:1])
     >>> batch = {"x": jnp.ones((4, 2)), "y": jnp.ones((4,))}
     >>> state, metrics = step(state, batch)
     >>> print(int(state.step), metrics["loss"], state.params["w"])

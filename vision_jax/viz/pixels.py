@@ -112,7 +112,9 @@ def overlay_heatmap(
   alpha: float = 0.85,
   colormap: str = "inferno",
   percentile: float = 99.5,
+  blur: float = 0.0,
   fade: bool = True,
+  grey: bool = False,
 ) -> np.ndarray:
   """Heat map laid over its image.
 
@@ -132,13 +134,17 @@ def overlay_heatmap(
     colormap: name known to matplotlib.
     percentile: percentile of the map that takes the highest colour, in
       (0, 100].
+    blur: deviation, in pixels of the image, of a Gaussian that smooths the map
+      first; 0 for none. Maps of single bright pixels need one to be seen.
     fade: whether opacity is `alpha` times the scaled value instead of `alpha`.
+    grey: whether the image loses its colours, so that those of the map stand
+      out.
 
   Returns:
     uint8 [H, W, 3].
 
   Raises:
-    ValueError: if a shape, `alpha`, `percentile` or `colormap` is not as above.
+    ValueError: if a shape or a setting is not as above.
 
   Example:
     >>> from vision_jax import viz
@@ -156,7 +162,11 @@ def overlay_heatmap(
     raise ValueError(
       f"overlay_heatmap: `percentile` must be in (0, 100], got {percentile}."
     )
+  if not 0.0 <= blur < np.inf:
+    raise ValueError(f"overlay_heatmap: `blur` must be at least 0, got {blur}.")
   picture = to_picture(image)
+  if grey:
+    picture = to_picture(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
   height, width = picture.shape[:2]
   values: np.ndarray = np.nan_to_num(np.asarray(heatmap, np.float32))
   if values.ndim != 2 or 0 in values.shape:
@@ -165,6 +175,10 @@ def overlay_heatmap(
     )
   if values.shape != (height, width):
     values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+  if blur > 0.0:
+    values = cv2.GaussianBlur(
+      values, (0, 0), blur, borderType=cv2.BORDER_REPLICATE
+    )
   values = _unit_range(
     "overlay_heatmap",
     values,

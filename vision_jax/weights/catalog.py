@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
-    FEATURES_PREPROCESS,
-    IMAGENET_PREPROCESS,
-    IMAGENET_V2_PREPROCESS,
-    Preprocess,
+  FEATURES_PREPROCESS,
+  IMAGENET_PREPROCESS,
+  IMAGENET_V2_PREPROCESS,
+  Preprocess,
 )
 
 __all__ = ["BASE_URL", "CATALOG", "Entry", "find_entry"]
@@ -49,58 +49,58 @@ _V2 = IMAGENET_V2_PREPROCESS
 
 # Model -> name of the weights -> entry. The last one of a model is its DEFAULT.
 CATALOG: dict[str, dict[str, Entry]] = {
-    "alexnet": {
-        "IMAGENET1K_V1": Entry("alexnet-owt-7be5be79.pth", 56.522),
-    },
-    "vgg11": {"IMAGENET1K_V1": Entry("vgg11-8a719046.pth", 69.020)},
-    "vgg11_bn": {"IMAGENET1K_V1": Entry("vgg11_bn-6002323d.pth", 70.370)},
-    "vgg13": {"IMAGENET1K_V1": Entry("vgg13-19584684.pth", 69.928)},
-    "vgg13_bn": {"IMAGENET1K_V1": Entry("vgg13_bn-abd245e5.pth", 71.586)},
-    "vgg16": {
-        "IMAGENET1K_FEATURES": Entry(
-            "vgg16_features-amdegroot-88682ab5.pth",
-            float("nan"),
-            FEATURES_PREPROCESS,
-            features_only=True,
-        ),
-        "IMAGENET1K_V1": Entry("vgg16-397923af.pth", 71.592),
-    },
-    "vgg16_bn": {"IMAGENET1K_V1": Entry("vgg16_bn-6c64b313.pth", 73.360)},
-    "vgg19": {"IMAGENET1K_V1": Entry("vgg19-dcbb9e9d.pth", 72.376)},
-    "vgg19_bn": {"IMAGENET1K_V1": Entry("vgg19_bn-c79401a0.pth", 74.218)},
-    "resnet18": {"IMAGENET1K_V1": Entry("resnet18-f37072fd.pth", 69.758)},
-    "resnet34": {"IMAGENET1K_V1": Entry("resnet34-b627a593.pth", 73.314)},
-    "resnet50": {
-        "IMAGENET1K_V1": Entry("resnet50-0676ba61.pth", 76.130),
-        "IMAGENET1K_V2": Entry("resnet50-11ad3fa6.pth", 80.858, _V2),
-    },
-    "resnet101": {
-        "IMAGENET1K_V1": Entry("resnet101-63fe2227.pth", 77.374),
-        "IMAGENET1K_V2": Entry("resnet101-cd907fc2.pth", 81.886, _V2),
-    },
-    "resnet152": {
-        "IMAGENET1K_V1": Entry("resnet152-394f9c45.pth", 78.312),
-        "IMAGENET1K_V2": Entry("resnet152-f82ba261.pth", 82.284, _V2),
-    },
-    "resnext50_32x4d": {
-        "IMAGENET1K_V1": Entry("resnext50_32x4d-7cdf4587.pth", 77.618),
-        "IMAGENET1K_V2": Entry("resnext50_32x4d-1a0047aa.pth", 81.198, _V2),
-    },
-    "resnext101_32x8d": {
-        "IMAGENET1K_V1": Entry("resnext101_32x8d-8ba56ff5.pth", 79.312),
-        "IMAGENET1K_V2": Entry("resnext101_32x8d-110c445d.pth", 82.834, _V2),
-    },
-    "resnext101_64x4d": {
-        "IMAGENET1K_V1": Entry("resnext101_64x4d-173b62eb.pth", 83.246, _V2),
-    },
-    "wide_resnet50_2": {
-        "IMAGENET1K_V1": Entry("wide_resnet50_2-95faca4d.pth", 78.468),
-        "IMAGENET1K_V2": Entry("wide_resnet50_2-9ba9bcbe.pth", 81.602, _V2),
-    },
-    "wide_resnet101_2": {
-        "IMAGENET1K_V1": Entry("wide_resnet101_2-32ee1156.pth", 78.848),
-        "IMAGENET1K_V2": Entry("wide_resnet101_2-d733dc28.pth", 82.510, _V2),
-    },
+  "alexnet": {
+    "IMAGENET1K_V1": Entry("alexnet-owt-7be5be79.pth", 56.522),
+  },
+  "vgg11": {"IMAGENET1K_V1": Entry("vgg11-8a719046.pth", 69.020)},
+  "vgg11_bn": {"IMAGENET1K_V1": Entry("vgg11_bn-6002323d.pth", 70.370)},
+  "vgg13": {"IMAGENET1K_V1": Entry("vgg13-19584684.pth", 69.928)},
+  "vgg13_bn": {"IMAGENET1K_V1": Entry("vgg13_bn-abd245e5.pth", 71.586)},
+  "vgg16": {
+    "IMAGENET1K_FEATURES": Entry(
+      "vgg16_features-amdegroot-88682ab5.pth",
+      float("nan"),
+      FEATURES_PREPROCESS,
+      features_only=True,
+    ),
+    "IMAGENET1K_V1": Entry("vgg16-397923af.pth", 71.592),
+  },
+  "vgg16_bn": {"IMAGENET1K_V1": Entry("vgg16_bn-6c64b313.pth", 73.360)},
+  "vgg19": {"IMAGENET1K_V1": Entry("vgg19-dcbb9e9d.pth", 72.376)},
+  "vgg19_bn": {"IMAGENET1K_V1": Entry("vgg19_bn-c79401a0.pth", 74.218)},
+  "resnet18": {"IMAGENET1K_V1": Entry("resnet18-f37072fd.pth", 69.758)},
+  "resnet34": {"IMAGENET1K_V1": Entry("resnet34-b627a593.pth", 73.314)},
+  "resnet50": {
+    "IMAGENET1K_V1": Entry("resnet50-0676ba61.pth", 76.130),
+    "IMAGENET1K_V2": Entry("resnet50-11ad3fa6.pth", 80.858, _V2),
+  },
+  "resnet101": {
+    "IMAGENET1K_V1": Entry("resnet101-63fe2227.pth", 77.374),
+    "IMAGENET1K_V2": Entry("resnet101-cd907fc2.pth", 81.886, _V2),
+  },
+  "resnet152": {
+    "IMAGENET1K_V1": Entry("resnet152-394f9c45.pth", 78.312),
+    "IMAGENET1K_V2": Entry("resnet152-f82ba261.pth", 82.284, _V2),
+  },
+  "resnext50_32x4d": {
+    "IMAGENET1K_V1": Entry("resnext50_32x4d-7cdf4587.pth", 77.618),
+    "IMAGENET1K_V2": Entry("resnext50_32x4d-1a0047aa.pth", 81.198, _V2),
+  },
+  "resnext101_32x8d": {
+    "IMAGENET1K_V1": Entry("resnext101_32x8d-8ba56ff5.pth", 79.312),
+    "IMAGENET1K_V2": Entry("resnext101_32x8d-110c445d.pth", 82.834, _V2),
+  },
+  "resnext101_64x4d": {
+    "IMAGENET1K_V1": Entry("resnext101_64x4d-173b62eb.pth", 83.246, _V2),
+  },
+  "wide_resnet50_2": {
+    "IMAGENET1K_V1": Entry("wide_resnet50_2-95faca4d.pth", 78.468),
+    "IMAGENET1K_V2": Entry("wide_resnet50_2-9ba9bcbe.pth", 81.602, _V2),
+  },
+  "wide_resnet101_2": {
+    "IMAGENET1K_V1": Entry("wide_resnet101_2-32ee1156.pth", 78.848),
+    "IMAGENET1K_V2": Entry("wide_resnet101_2-d733dc28.pth", 82.510, _V2),
+  },
 }
 
 
@@ -128,16 +128,16 @@ def find_entry(model: str, enum: str = "DEFAULT") -> Entry:
   """
   if model not in CATALOG:
     raise WeightsError(
-        f"find_entry: `model` must be one with published weights, got "
-        f"{model!r}; there are {', '.join(CATALOG)}."
+      f"find_entry: `model` must be one with published weights, got "
+      f"{model!r}; there are {', '.join(CATALOG)}."
     )
   entries = CATALOG[model]
   if enum == "DEFAULT":
     return list(entries.values())[-1]
   if enum not in entries:
     raise WeightsError(
-        f"find_entry: `enum` must be one of {['DEFAULT', *entries]} for "
-        f"{model}, got {enum!r}."
+      f"find_entry: `enum` must be one of {['DEFAULT', *entries]} for "
+      f"{model}, got {enum!r}."
     )
   return entries[enum]
 

@@ -32,17 +32,17 @@ from vision_jax.weights import names as names_lib
 from vision_jax.weights.errors import WeightsError, mismatch_error
 
 __all__ = [
-    "state_dict_to_variables",
-    "torch_shapes",
-    "variables_to_state_dict",
+  "state_dict_to_variables",
+  "torch_shapes",
+  "variables_to_state_dict",
 ]
 
 # Flax leaf -> torch leaf; any other leaf has the same name in both.
 _LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "mean": "running_mean",
-    "var": "running_var",
+  "kernel": "weight",
+  "scale": "weight",
+  "mean": "running_mean",
+  "var": "running_var",
 }
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}
 _COUNTER = "num_batches_tracked"  # no use here: momentum is fixed
@@ -70,10 +70,10 @@ def torch_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def state_dict_to_variables(
-    module: nn.Module,
-    state_dict: Mapping[str, Any],
-    *,
-    dtype: Any = jnp.float32,
+  module: nn.Module,
+  state_dict: Mapping[str, Any],
+  *,
+  dtype: Any = jnp.float32,
 ) -> dict[str, Any]:
   """Gives the arrays of a torch state dict to a Flax module.
 
@@ -102,12 +102,12 @@ def state_dict_to_variables(
     (3, 3, 64, 64)
   """
   return to_variables(
-      module, state_dict, where="state_dict_to_variables", dtype=dtype
+    module, state_dict, where="state_dict_to_variables", dtype=dtype
   )
 
 
 def variables_to_state_dict(
-    module: nn.Module, variables: Mapping[str, Any]
+  module: nn.Module, variables: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
   """Gives the variables of a Flax module torch's names and layout.
 
@@ -131,25 +131,24 @@ def variables_to_state_dict(
 
 
 def to_variables(
-    module: nn.Module,
-    state_dict: Mapping[str, Any],
-    *,
-    where: str,
-    dtype: Any = jnp.float32,
-    target: Mapping[str, Any] | None = None,
-    allow_nan: str | None = None,
+  module: nn.Module,
+  state_dict: Mapping[str, Any],
+  *,
+  where: str,
+  dtype: Any = jnp.float32,
+  target: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """As `state_dict_to_variables`; names below `allow_nan` may be NaN."""
+  """As `state_dict_to_variables`; `target` saves tracing the module again."""
   target = target_tree(module) if target is None else target
   flatten = flatten_shapes(module)
   given = given_names(state_dict, where=where)
-  _check_fit(target_shapes(target), given, state_dict, where)
+  found = {new: np.shape(state_dict[old]) for new, old in given.items()}
+  check_fit(target_shapes(target), found, given, where)
   variables: dict[str, Any] = {collection: {} for collection in target}
   for collection, path, _ in leaves(target):
     name = torch_name(path)
     array = np.asarray(state_dict[given[name]])
-    if not (allow_nan and name.startswith(allow_nan)):
-      _check_finite(array, given[name], where)
+    _check_finite(array, given[name], where)
     array = _to_flax(array, path[-1], flatten.get(".".join(path[:-1])))
     kind = dtype if collection == "params" else jnp.float32
     _insert(variables[collection], path, jnp.asarray(array, kind))
@@ -157,7 +156,7 @@ def to_variables(
 
 
 def to_state_dict(
-    variables: Mapping[str, Any], flatten: FlattenShapes
+  variables: Mapping[str, Any], flatten: FlattenShapes
 ) -> dict[str, np.ndarray]:
   """Inverse of `to_variables`, for a tree of any module."""
   state_dict = {}
@@ -168,7 +167,7 @@ def to_state_dict(
 
 
 def to_tree(
-    state_dict: Mapping[str, np.ndarray], flatten: FlattenShapes
+  state_dict: Mapping[str, np.ndarray], flatten: FlattenShapes
 ) -> dict[str, Any]:
   """Variables from a state dict alone: the leaves tell what they are."""
   variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
@@ -188,15 +187,15 @@ def target_tree(module: nn.Module) -> dict[str, Any]:
   key = jax.eval_shape(lambda: jax.random.key(0))
   images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
   return jax.eval_shape(
-      functools.partial(module.init, train=False), key, images
+    functools.partial(module.init, train=False), key, images
   )
 
 
 def target_shapes(target: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   """Torch name -> torch shape of every leaf of a target tree."""
   return {
-      torch_name(path): _torch_shape(path[-1], leaf.shape)
-      for _, path, leaf in leaves(target)
+    torch_name(path): _torch_shape(path[-1], leaf.shape)
+    for _, path, leaf in leaves(target)
   }
 
 
@@ -217,8 +216,26 @@ def given_names(state_dict: Mapping[str, Any], *, where: str) -> dict[str, str]:
   return names_lib.current_names(used, where=where)
 
 
+def check_fit(
+  expected: Mapping[str, tuple[int, ...]],
+  found: Mapping[str, tuple[int, ...]],
+  given: Mapping[str, str],
+  where: str,
+) -> None:
+  """Raises unless names and shapes agree; `given`: name -> name in a file."""
+  missing = [name for name in expected if name not in found]
+  unused = [given[name] for name in found if name not in expected]
+  shapes = {
+    given[name]: (found[name], shape)
+    for name, shape in expected.items()
+    if name in found and found[name] != shape
+  }
+  if missing or unused or shapes:
+    raise mismatch_error(where, missing, unused, shapes)
+
+
 def leaves(
-    tree: Mapping[str, Any],
+  tree: Mapping[str, Any],
 ) -> Iterator[tuple[str, tuple[str, ...], Any]]:
   """Yields (collection, path, leaf) of variables."""
   for collection, subtree in tree.items():
@@ -227,7 +244,7 @@ def leaves(
 
 
 def _walk(
-    tree: Mapping[str, Any], path: tuple[str, ...]
+  tree: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
   for name, value in tree.items():
     if isinstance(value, Mapping):
@@ -242,34 +259,16 @@ def _insert(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
   tree[path[-1]] = value
 
 
-def _check_fit(
-    expected: Mapping[str, tuple[int, ...]],
-    given: Mapping[str, str],
-    state_dict: Mapping[str, Any],
-    where: str,
-) -> None:
-  """Raises unless the names and the shapes are those of the module."""
-  missing = [name for name in expected if name not in given]
-  unused = [given[name] for name in given if name not in expected]
-  shapes = {
-      given[name]: (np.shape(state_dict[given[name]]), shape)
-      for name, shape in expected.items()
-      if name in given and np.shape(state_dict[given[name]]) != shape
-  }
-  if missing or unused or shapes:
-    raise mismatch_error(where, missing, unused, shapes)
-
-
 def _check_finite(array: np.ndarray, name: str, where: str) -> None:
   if array.dtype.kind in "cOSU":
     raise WeightsError(
-        f"{where}: {name!r} must hold real numbers, got {array.dtype}."
+      f"{where}: {name!r} must hold real numbers, got {array.dtype}."
     )
   if not np.isfinite(array).all():
     bad = array.size - int(np.isfinite(array).sum())
     raise WeightsError(
-        f"{where}: {name!r} holds {bad} values that are NaN or infinite, of "
-        f"{array.size}."
+      f"{where}: {name!r} holds {bad} values that are NaN or infinite, of "
+      f"{array.size}."
     )
 
 
@@ -280,7 +279,7 @@ def _torch_shape(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _to_flax(
-    array: np.ndarray, leaf: str, flatten: tuple[int, int, int] | None
+  array: np.ndarray, leaf: str, flatten: tuple[int, int, int] | None
 ) -> np.ndarray:
   if leaf != "kernel" or array.ndim < 2:
     return array
@@ -292,7 +291,7 @@ def _to_flax(
 
 
 def _to_torch(
-    array: np.ndarray, leaf: str, flatten: tuple[int, int, int] | None
+  array: np.ndarray, leaf: str, flatten: tuple[int, int, int] | None
 ) -> np.ndarray:
   if leaf != "kernel" or array.ndim < 2:
     return array

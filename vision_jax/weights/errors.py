@@ -54,10 +54,10 @@ class WeightsMismatchError(WeightsError, KeyError):
 
 
 def mismatch_error(
-    where: str,
-    missing: Sequence[str],
-    unused: Sequence[str],
-    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+  where: str,
+  missing: Sequence[str],
+  unused: Sequence[str],
+  shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
 ) -> WeightsMismatchError:
   """Builds the error that lists both sides, at most ten names of each."""
   parts = []
@@ -68,12 +68,12 @@ def mismatch_error(
     parts.append(f"{len(unused)} left over ({_listed(unused, {})})")
   if shapes:
     texts = {
-        name: f"got {list(got)}, expected {list(expected)}"
-        for name, (got, expected) in shapes.items()
+      name: f"got {list(got)}, expected {list(expected)}"
+      for name, (got, expected) in shapes.items()
     }
     parts.append(f"{len(shapes)} of another shape ({_listed(shapes, texts)})")
   error = WeightsMismatchError(
-      f"{where}: the weights do not fit the model: {'; '.join(parts)}."
+    f"{where}: the weights do not fit the model: {'; '.join(parts)}."
   )
   error.missing = tuple(missing)
   error.unused = tuple(unused)
@@ -95,8 +95,8 @@ def _listed(names: Iterable[str], notes: Mapping[str, str]) -> str:
   """The first ten names, with notes, and how many more there are."""
   names = list(names)
   texts = [
-      f"{name!r}: {notes[name]}" if name in notes else repr(name)
-      for name in names[:_NUM_LISTED]
+    f"{name!r}: {notes[name]}" if name in notes else repr(name)
+    for name in names[:_NUM_LISTED]
   ]
   if len(names) > _NUM_LISTED:
     texts.append(f"and {len(names) - _NUM_LISTED} more")

@@ -17,26 +17,26 @@ _LEAF = r"(weight|bias|running_mean|running_var|num_batches_tracked)$"
 # Tried in this order; the first that matches is applied, once.
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 _RULES = (
-    # AlexNet and VGG trained with DataParallel around the features only.
-    (re.compile(r"^features\.module\."), "features."),
-    # DenseNet: denselayer1.norm.1.weight -> denselayer1.norm1.weight.
-    (
-        re.compile(rf"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.{_LEAF}"),
-        r"\1\2.\3",
-    ),
-    # Detection: one convolution has become a sequence of blocks.
-    (re.compile(r"\brpn\.head\.conv\.(weight|bias)$"), r"rpn.head.conv.0.0.\1"),
-    (
-        re.compile(r"\bfpn\.(inner|layer)_blocks\.(\d+)\.(weight|bias)$"),
-        r"fpn.\1_blocks.\2.0.\3",
-    ),
-    (
-        re.compile(r"\bmask_head\.mask_fcn([1-9]\d*)\.(weight|bias)$"),
-        lambda match: f"mask_head.{int(match[1]) - 1}.0.{match[2]}",
-    ),
-    # Vision transformer: the two named layers have become a sequence.
-    (re.compile(r"\bmlp\.linear_1\.(weight|bias)$"), r"mlp.0.\1"),
-    (re.compile(r"\bmlp\.linear_2\.(weight|bias)$"), r"mlp.3.\1"),
+  # AlexNet and VGG trained with DataParallel around the features only.
+  (re.compile(r"^features\.module\."), "features."),
+  # DenseNet: denselayer1.norm.1.weight -> denselayer1.norm1.weight.
+  (
+    re.compile(rf"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.{_LEAF}"),
+    r"\1\2.\3",
+  ),
+  # Detection: one convolution has become a sequence of blocks.
+  (re.compile(r"\brpn\.head\.conv\.(weight|bias)$"), r"rpn.head.conv.0.0.\1"),
+  (
+    re.compile(r"\bfpn\.(inner|layer)_blocks\.(\d+)\.(weight|bias)$"),
+    r"fpn.\1_blocks.\2.0.\3",
+  ),
+  (
+    re.compile(r"\bmask_head\.mask_fcn([1-9]\d*)\.(weight|bias)$"),
+    lambda match: f"mask_head.{int(match[1]) - 1}.0.{match[2]}",
+  ),
+  # Vision transformer: the two named layers have become a sequence.
+  (re.compile(r"\bmlp\.linear_1\.(weight|bias)$"), r"mlp.0.\1"),
+  (re.compile(r"\bmlp\.linear_2\.(weight|bias)$"), r"mlp.3.\1"),
 )
 
 # Put before every name by wrappers around a model.
@@ -102,8 +102,8 @@ def current_names(names: Iterable[str], *, where: str) -> dict[str, str]:
     new = current_name(name)
     if new in given:
       raise WeightsError(
-          f"{where}: {given[new]!r} and {name!r} both stand for {new!r}; "
-          "remove one of them."
+        f"{where}: {given[new]!r} and {name!r} both stand for {new!r}; "
+        "remove one of them."
       )
     given[new] = name
   return given

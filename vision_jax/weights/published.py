@@ -29,12 +29,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 def from_torchvision(
-    name: str,
-    source: str | os.PathLike[str] | Mapping[str, Any],
-    *,
-    num_classes: int | None = None,
-    dtype: Any = jnp.float32,
-    **arguments: Any,
+  name: str,
+  source: str | os.PathLike[str] | Mapping[str, Any],
+  *,
+  num_classes: int | None = None,
+  dtype: Any = jnp.float32,
+  **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Makes a backbone with weights of torchvision.
 
@@ -46,7 +46,8 @@ def from_torchvision(
       torch name -> array, torch layout; or the name of published weights such
       as "IMAGENET1K_V1" or "DEFAULT", downloaded once into `cache_dir()`.
     num_classes: length of the logits; by default that of the weights. 0 drops
-      the classifier, of the module and of the weights: features only.
+      the classifier, of the module and of the weights: features only, the
+      default for published weights whose classifier is not a number.
     dtype: floating type of the parameters; batch statistics stay float32.
     **arguments: further arguments of the constructor, e.g. `output_stride`.
 
@@ -74,12 +75,14 @@ def from_torchvision(
   """
   if name not in backbones.MODELS:
     raise WeightsError(
-        f"from_torchvision: `name` must be a model, got {name!r}; there are "
-        f"{', '.join(backbones.MODELS)}."
+      f"from_torchvision: `name` must be a model, got {name!r}; there are "
+      f"{', '.join(backbones.MODELS)}."
     )
   state_dict, entry = _state_dict(name, source)
   where = f"from_torchvision({name!r})"
   constructor = backbones.MODELS[name]
+  if num_classes is None and entry is not None and entry.features_only:
+    num_classes = 0
   if num_classes is not None:
     arguments["num_classes"] = num_classes or None
   module = constructor(**arguments)
@@ -92,12 +95,11 @@ def from_torchvision(
       module = constructor(**arguments, num_classes=found)
       target = convert.target_tree(module)
   variables = convert.to_variables(
-      module,
-      state_dict,
-      where=where,
-      dtype=dtype,
-      target=target,
-      allow_nan="classifier." if entry and entry.features_only else None,
+    module,
+    state_dict,
+    where=where,
+    dtype=dtype,
+    target=target,
   )
   return module, variables
 
@@ -147,7 +149,7 @@ def _torch_cache() -> Path:
 
 
 def _state_dict(
-    name: str, source: str | os.PathLike[str] | Mapping[str, Any]
+  name: str, source: str | os.PathLike[str] | Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Entry | None]:
   """Reads a source; the entry if it is one of the published files."""
   if isinstance(source, Mapping):
@@ -155,8 +157,8 @@ def _state_dict(
   if isinstance(source, str) and is_enum(source) and not Path(source).exists():
     if name not in CATALOG:
       raise WeightsError(
-          f"from_torchvision: {name} has no published weights {source!r}; "
-          "`source` must be a path or a mapping."
+        f"from_torchvision: {name} has no published weights {source!r}; "
+        "`source` must be a path or a mapping."
       )
     entry = find_entry(name, source)
     return read_state_dict(fetch(entry)), entry
@@ -164,10 +166,10 @@ def _state_dict(
 
 
 def _num_classes(
-    module: nn.Module,
-    target: Mapping[str, Any],
-    state_dict: Mapping[str, Any],
-    where: str,
+  module: nn.Module,
+  target: Mapping[str, Any],
+  state_dict: Mapping[str, Any],
+  where: str,
 ) -> int | None:
   """The length of the logits of the weights, where it is not the module's.
 
@@ -187,15 +189,13 @@ def _num_classes(
 
 
 def _without_classifier(
-    module: nn.Module, state_dict: Mapping[str, Any], where: str
+  module: nn.Module, state_dict: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
   """Drops what only the same network with a classifier has."""
   features = convert.torch_shapes(module)
   head = set(convert.torch_shapes(module.clone(num_classes=3))) - set(features)
   given = convert.given_names(state_dict, where=where)
-  return {
-      old: state_dict[old] for new, old in given.items() if new not in head
-  }
+  return {old: state_dict[old] for new, old in given.items() if new not in head}
 
 
 def _check_hash(path: Path, entry: Entry) -> None:
@@ -206,8 +206,8 @@ def _check_hash(path: Path, entry: Entry) -> None:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   if not digest.startswith(match[1]):
     raise WeightsError(
-        f"{path}: is not the published file (SHA-256 {digest[:8]}..., expected "
-        f"{match[1]}...): truncated or changed; delete it and try again."
+      f"{path}: is not the published file (SHA-256 {digest[:8]}..., expected "
+      f"{match[1]}...): truncated or changed; delete it and try again."
     )
 
 
@@ -216,13 +216,13 @@ def _download(entry: Entry, path: Path) -> Path:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=".part-", suffix=path.suffix, delete=False
+      dir=path.parent, prefix=".part-", suffix=path.suffix, delete=False
     ) as file:
       temporary = Path(file.name)
   except OSError as error:
     raise WeightsError(
-        f"{path.parent}: cannot be written ({error}); set VISION_JAX_CACHE to "
-        "a folder that can."
+      f"{path.parent}: cannot be written ({error}); set VISION_JAX_CACHE to "
+      "a folder that can."
     ) from error
   try:
     _copy_url(entry.url, temporary)
@@ -231,8 +231,8 @@ def _download(entry: Entry, path: Path) -> Path:
   except (urllib.error.URLError, OSError) as error:
     reason = getattr(error, "reason", error)
     raise WeightsError(
-        f"cannot download {entry.url} ({reason}); fetch it on another machine "
-        f"and place it at {path}, or give the path of the file."
+      f"cannot download {entry.url} ({reason}); fetch it on another machine "
+      f"and place it at {path}, or give the path of the file."
     ) from error
   finally:
     temporary.unlink(missing_ok=True)
@@ -244,15 +244,15 @@ def _copy_url(url: str, path: Path) -> None:
   import tqdm
 
   with (
-      urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply,
-      path.open("wb") as file,
+    urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply,
+    path.open("wb") as file,
   ):
     total = reply.headers.get("Content-Length")
     with tqdm.tqdm.wrapattr(
-        reply,
-        "read",
-        total=int(total) if total else None,
-        desc=url.rpartition("/")[2],
-        disable=None,
+      reply,
+      "read",
+      total=int(total) if total else None,
+      desc=url.rpartition("/")[2],
+      disable=None,
     ) as stream:
       shutil.copyfileobj(stream, file, _CHUNK_BYTES)

@@ -23,13 +23,13 @@ __all__ = ["random_array", "random_state_dict", "random_variables"]
 # Residual branches are damped, so that sums over many blocks stay in range:
 # the last BatchNorm of a block is bn2 or bn3.
 _DAMPED = {
-    re.compile(r"layer\d+\.\d+\.bn2\.weight$"): 0.5,
-    re.compile(r"layer\d+\.\d+\.bn3\.weight$"): 0.3,
+  re.compile(r"layer\d+\.\d+\.bn2\.weight$"): 0.5,
+  re.compile(r"layer\d+\.\d+\.bn3\.weight$"): 0.3,
 }
 
 
 def random_array(
-    name: str, shape: Sequence[int], *, seed: int = 0
+  name: str, shape: Sequence[int], *, seed: int = 0
 ) -> np.ndarray:
   """Draws one parameter from (seed, name, shape) alone.
 
@@ -83,7 +83,7 @@ def _uniform(key: int, size: int) -> np.ndarray:
 
 
 def random_state_dict(
-    shapes: Mapping[str, Sequence[int]], *, seed: int = 0
+  shapes: Mapping[str, Sequence[int]], *, seed: int = 0
 ) -> dict[str, np.ndarray]:
   """Draws all the parameters of a state dict.
 
@@ -102,8 +102,7 @@ def random_state_dict(
     {'fc.weight': (2, 3), 'fc.bias': (2,)}
   """
   return {
-      name: random_array(name, shape, seed=seed)
-      for name, shape in shapes.items()
+    name: random_array(name, shape, seed=seed) for name, shape in shapes.items()
   }
 
 
@@ -128,8 +127,8 @@ def random_variables(module: nn.Module, *, seed: int = 0) -> dict[str, Any]:
   """
   target = convert.target_tree(module)
   return convert.to_variables(
-      module,
-      random_state_dict(convert.target_shapes(target), seed=seed),
-      where="random_variables",
-      target=target,
+    module,
+    random_state_dict(convert.target_shapes(target), seed=seed),
+    where="random_variables",
+    target=target,
   )

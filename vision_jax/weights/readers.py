@@ -58,9 +58,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
   Example:
     >>> import os, tempfile
+    >>> from vision_jax import weights
     >>> path = os.path.join(tempfile.mkdtemp(), "small.npz")
     >>> np.savez(path, **{"fc.bias": np.arange(3.0)})
-    >>> print(read_state_dict(path))
+    >>> print(weights.read_state_dict(path))
     {'fc.bias': array([0., 1., 2.])}
 
   Source:
@@ -85,7 +86,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except Exception as error:  # a broken pickle can raise almost anything
     detail = str(error) or type(error).__name__
     raise WeightsError(
-        f"{path}: not a readable file of weights: {detail}."
+      f"{path}: not a readable file of weights: {detail}."
     ) from error
 
 
@@ -105,9 +106,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
   Example:
     >>> import os, tempfile
     >>> from safetensors.numpy import save_file
+    >>> from vision_jax import weights
     >>> path = os.path.join(tempfile.mkdtemp(), "small.safetensors")
     >>> save_file({"a": np.zeros(3)}, path, metadata={"model": "vgg11"})
-    >>> read_metadata(path)
+    >>> weights.read_metadata(path)
     {'model': 'vgg11'}
   """
   import safetensors
@@ -154,17 +156,17 @@ def _unknown_kind(path: Path, start: bytes) -> str:
   expected = "expected .safetensors, a torch .pth file or .npz"
   if start.startswith(b"version https://git-lfs"):
     return (
-        f"{path}: is a Git LFS pointer, not the weights; fetch the file with "
-        "`git lfs pull`."
+      f"{path}: is a Git LFS pointer, not the weights; fetch the file with "
+      "`git lfs pull`."
     )
   if start.lstrip()[:1] == b"<":
     return (
-        f"{path}: is a web page, not weights (a failed download?); {expected}."
+      f"{path}: is a web page, not weights (a failed download?); {expected}."
     )
   if start.startswith(b"\x80"):
     return (
-        f"{path}: is a pickle that torch.save did not write, or a truncated "
-        f"one, and is not opened; {expected}."
+      f"{path}: is a pickle that torch.save did not write, or a truncated "
+      f"one, and is not opened; {expected}."
     )
   if _LEGACY_START.startswith(start) or len(start) < 16:
     return f"{path}: is truncated ({len(start)} bytes); {expected}."
@@ -179,7 +181,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
       return {name: file.get_tensor(name) for name in file.keys()}
   except safetensors.SafetensorError as error:
     raise WeightsError(
-        f"{path}: broken or truncated safetensors file: {error}."
+      f"{path}: broken or truncated safetensors file: {error}."
     ) from error
 
 
@@ -189,8 +191,8 @@ def _read_zip(path: Path) -> Any:
     archive = zipfile.ZipFile(path)
   except zipfile.BadZipFile as error:
     raise WeightsError(
-        f"{path}: truncated file: it starts like a torch zip file and has no "
-        "end; copy or download it again."
+      f"{path}: truncated file: it starts like a torch zip file and has no "
+      "end; copy or download it again."
     ) from error
   with archive:
     members = archive.namelist()
@@ -200,8 +202,8 @@ def _read_zip(path: Path) -> Any:
     pickles = [m for m in members if m.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
       raise WeightsError(
-          f"{path}: is a zip file, but torch.save did not write it (no "
-          "data.pkl inside)."
+        f"{path}: is a zip file, but torch.save did not write it (no "
+        "data.pkl inside)."
       )
     root = pickles[0].removesuffix("data.pkl")
     reader = unpickle.Unpickler(io.BytesIO(_member(archive, pickles[0])))
@@ -221,29 +223,29 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     info = archive.getinfo(name)
   except KeyError as error:
     raise WeightsError(
-        f"{archive.filename}: the record {name!r} is missing."
+      f"{archive.filename}: the record {name!r} is missing."
     ) from error
   if info.compress_type != zipfile.ZIP_STORED:
     raise WeightsError(
-        f"{archive.filename}: the record {name!r} is compressed, which "
-        "torch.save never does."
+      f"{archive.filename}: the record {name!r} is compressed, which "
+      "torch.save never does."
     )
   try:
     return archive.read(info)
   except (zipfile.BadZipFile, EOFError) as error:
     raise WeightsError(
-        f"{archive.filename}: the record {name!r} is damaged: {error}."
+      f"{archive.filename}: the record {name!r} is damaged: {error}."
     ) from error
 
 
 def _elements(
-    raw: bytes, storage: unpickle.Storage, byteorder: str
+  raw: bytes, storage: unpickle.Storage, byteorder: str
 ) -> np.ndarray:
   """The bytes of one storage as an array of its type."""
   if len(raw) != storage.size * storage.dtype.itemsize:
     raise pickle.UnpicklingError(
-        f"storage {storage.key!r} has {len(raw)} bytes, expected "
-        f"{storage.size * storage.dtype.itemsize}"
+      f"storage {storage.key!r} has {len(raw)} bytes, expected "
+      f"{storage.size * storage.dtype.itemsize}"
     )
   data = np.frombuffer(raw, storage.dtype)
   return data if byteorder == sys.byteorder else data.byteswap()
@@ -268,13 +270,13 @@ def _read_legacy(path: Path) -> Any:
       length = storage.size * storage.dtype.itemsize
       if file.tell() + 8 + length > size:
         raise WeightsError(
-            f"{path}: truncated file: it has {size} bytes and announces more; "
-            "copy or download it again."
+          f"{path}: truncated file: it has {size} bytes and announces more; "
+          "copy or download it again."
         )
       count = int.from_bytes(file.read(8), "little", signed=True)
       if count != storage.size:
         raise pickle.UnpicklingError(
-            f"storage {key!r} has {count} elements, expected {storage.size}"
+          f"storage {key!r} has {count} elements, expected {storage.size}"
         )
       storage.data = _elements(file.read(length), storage, "little")
     return unpickle.resolved(content)
@@ -284,8 +286,8 @@ def _state_dict(content: Any, path: Path) -> dict[str, np.ndarray]:
   """Finds the state dict in what a file holds; checks that it is arrays."""
   if not isinstance(content, Mapping):
     raise WeightsError(
-        f"{path}: holds a {type(content).__name__}, expected a dictionary of "
-        "arrays (a state dict)."
+      f"{path}: holds a {type(content).__name__}, expected a dictionary of "
+      "arrays (a state dict)."
     )
   for entry in _NESTED:
     if isinstance(content.get(entry), Mapping):
@@ -298,15 +300,15 @@ def _state_dict(content: Any, path: Path) -> dict[str, np.ndarray]:
     if isinstance(value, (bool, int, float)):
       value = np.asarray(value)
     if not isinstance(name, str) or not isinstance(
-        value, (np.ndarray, np.generic)
+      value, (np.ndarray, np.generic)
     ):
       raise WeightsError(
-          f"{path}: the entry {name!r} is a {type(value).__name__}, expected "
-          "an array; give a state dict, or a checkpoint that has one under "
-          f"one of {list(_NESTED)}."
+        f"{path}: the entry {name!r} is a {type(value).__name__}, expected "
+        "an array; give a state dict, or a checkpoint that has one under "
+        f"one of {list(_NESTED)}."
       )
     arrays[name] = np.asarray(value)
   return {
-      short: arrays[name]
-      for name, short in names_lib.strip_wrappers(arrays).items()
+    short: arrays[name]
+    for name, short in names_lib.strip_wrappers(arrays).items()
   }

@@ -16,17 +16,17 @@ from vision_jax.weights.random import random_variables
 from vision_jax.weights.store import WeightsMetadata
 
 __all__ = [
-    "BUNDLED",
-    "load_bundled",
-    "load_model",
-    "preprocessing",
-    "resolve",
+  "BUNDLED",
+  "load_bundled",
+  "load_model",
+  "preprocessing",
+  "resolve",
 ]
 
 # Model -> file in vision_jax/assets.
 BUNDLED: dict[str, str] = {
-    "vgg_small": "vgg_small.safetensors",
-    "resnet_small": "resnet_small.safetensors",
+  "vgg_small": "vgg_small.safetensors",
+  "resnet_small": "resnet_small.safetensors",
 }
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
@@ -66,7 +66,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
   metadata = store.load_metadata(path)
   module = store.make_module(metadata, str(path))
   variables = convert.to_variables(
-      module, readers.read_state_dict(path), where=str(path)
+    module, readers.read_state_dict(path), where=str(path)
   )
   return module, variables, metadata
 
@@ -96,13 +96,13 @@ def load_bundled(name: str) -> Model:
   """
   if name not in BUNDLED:
     raise WeightsError(
-        f"load_bundled: `name` must be one of {list(BUNDLED)}, got {name!r}."
+      f"load_bundled: `name` must be one of {list(BUNDLED)}, got {name!r}."
     )
   asset = importlib.resources.files("vision_jax") / "assets" / BUNDLED[name]
   if not asset.is_file():
     raise WeightsError(
-        f"load_bundled: the asset {BUNDLED[name]} is not in this installation; "
-        "install vision_jax again, or train it with experiments/pretrain."
+      f"load_bundled: the asset {BUNDLED[name]} is not in this installation; "
+      "install vision_jax again, or train it with experiments/pretrain."
     )
   with importlib.resources.as_file(asset) as path:
     return load_model(path)
@@ -147,13 +147,13 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   if readers.is_safetensors_file(path):
     return store.load_metadata(path).preprocessing
   raise WeightsError(
-      f"{text}: says nothing about preprocessing; convert it to safetensors "
-      "with metadata, or name the weights as in 'vgg16/IMAGENET1K_V1'."
+    f"{text}: says nothing about preprocessing; convert it to safetensors "
+    "with metadata, or name the weights as in 'vgg16/IMAGENET1K_V1'."
   )
 
 
 def resolve(
-    model: str, weights: str, *, seed: int = 0
+  model: str, weights: str, *, seed: int = 0
 ) -> tuple[nn.Module, dict[str, Any], Preprocess]:
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
@@ -180,14 +180,14 @@ def resolve(
   """
   if model not in backbones.MODELS:
     raise WeightsError(
-        f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
-        f"{model!r}."
+      f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
+      f"{model!r}."
     )
   if weights == "bundled":
     if model not in BUNDLED:
       raise WeightsError(
-          f"resolve: there are no bundled weights for {model!r}, only for "
-          f"{', '.join(BUNDLED)}; give a path or the name of published weights."
+        f"resolve: there are no bundled weights for {model!r}, only for "
+        f"{', '.join(BUNDLED)}; give a path or the name of published weights."
       )
     module, variables, metadata = load_bundled(model)
     return module, variables, metadata.preprocessing
@@ -206,7 +206,7 @@ def _default(model: str) -> Preprocess:
 
 
 def _from_path(
-    model: str, path: Path
+  model: str, path: Path
 ) -> tuple[nn.Module, dict[str, Any], Preprocess]:
   """A model from any file of weights."""
   if readers.is_safetensors_file(path):
@@ -215,8 +215,8 @@ def _from_path(
       module, variables, metadata = load_model(path)
       if metadata.model != model:
         raise WeightsError(
-            f"{path}: holds weights of {metadata.model}, expected {model}; "
-            f"use --model {metadata.model}."
+          f"{path}: holds weights of {metadata.model}, expected {model}; "
+          f"use --model {metadata.model}."
         )
       return module, variables, metadata.preprocessing
   known = find_file(path.name)

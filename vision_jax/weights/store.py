@@ -54,11 +54,11 @@ class WeightsMetadata(NamedTuple):
 
 
 def save_weights(
-    path: str | os.PathLike[str],
-    variables: Mapping[str, Any],
-    *,
-    metadata: WeightsMetadata,
-    dtype: Any = np.float32,
+  path: str | os.PathLike[str],
+  variables: Mapping[str, Any],
+  *,
+  metadata: WeightsMetadata,
+  dtype: Any = np.float32,
 ) -> None:
   """Writes variables and their metadata to one safetensors file.
 
@@ -72,6 +72,8 @@ def save_weights(
       BatchNorm) stay float32: they are small, and variances need the range.
 
   Raises:
+    WeightsMismatchError: if the variables are not those of `metadata.model`,
+      where that is a model of `vision_jax.nn.backbones`.
     WeightsError: if a value is NaN, infinite or beyond the range of `dtype`,
       or the folder cannot be written.
     TypeError: if `dtype` is neither float32 nor float16.
@@ -94,23 +96,29 @@ def save_weights(
   dtype = np.dtype(dtype)
   if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
     raise TypeError(
-        f"save_weights: `dtype` must be float32 or float16, got {dtype}."
+      f"save_weights: `dtype` must be float32 or float16, got {dtype}."
     )
   unknown = set(variables) - {"params", "batch_stats"}
   if unknown:
     raise WeightsError(
-        "save_weights: `variables` must have the collections params and "
-        f"batch_stats, got {sorted(unknown)} too; leave them out."
+      "save_weights: `variables` must have the collections params and "
+      f"batch_stats, got {sorted(unknown)} too; leave them out."
     )
-  state_dict = convert.to_state_dict(variables, _flatten_shapes(metadata))
+  flatten = _flatten_shapes(metadata)
+  state_dict = convert.to_state_dict(variables, flatten)
+  if metadata.model in backbones.MODELS:
+    expected = convert.torch_shapes(make_module(metadata, "save_weights"))
+    found = {name: array.shape for name, array in state_dict.items()}
+    given = {name: name for name in found}
+    convert.check_fit(expected, found, given, "save_weights")
   arrays = {
-      name: _stored(name, array, dtype) for name, array in state_dict.items()
+    name: _stored(name, array, dtype) for name, array in state_dict.items()
   }
   path = Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=".part-", suffix=".safetensors", delete=False
+      dir=path.parent, prefix=".part-", suffix=".safetensors", delete=False
     ) as file:
       temporary = Path(file.name)
   except OSError as error:
@@ -126,7 +134,7 @@ def save_weights(
 
 
 def load_weights(
-    path: str | os.PathLike[str],
+  path: str | os.PathLike[str],
 ) -> tuple[dict[str, Any], WeightsMetadata]:
   """Reads what `save_weights` wrote.
 
@@ -153,8 +161,8 @@ def load_weights(
   """
   metadata = load_metadata(path)
   state_dict = {
-      name: array.astype(np.float32)
-      for name, array in read_state_dict(path).items()
+    name: array.astype(np.float32)
+    for name, array in read_state_dict(path).items()
   }
   return convert.to_tree(state_dict, _flatten_shapes(metadata)), metadata
 
@@ -167,15 +175,15 @@ def load_metadata(path: str | os.PathLike[str]) -> WeightsMetadata:
 def to_texts(metadata: WeightsMetadata) -> dict[str, str]:
   """Metadata as the flat texts that safetensors allows."""
   return {
-      "format": "pt",  # layout of the arrays, as other readers spell it
-      "format_version": metadata.format_version,
-      "model": metadata.model,
-      "arguments": json.dumps(dict(metadata.arguments)),
-      "source": metadata.source,
-      "class_names": json.dumps(list(metadata.class_names)),
-      "preprocessing": json.dumps(metadata.preprocessing._asdict()),
-      "licence": metadata.licence,
-      "card": metadata.card,
+    "format": "pt",  # layout of the arrays, as other readers spell it
+    "format_version": metadata.format_version,
+    "model": metadata.model,
+    "arguments": json.dumps(dict(metadata.arguments)),
+    "source": metadata.source,
+    "class_names": json.dumps(list(metadata.class_names)),
+    "preprocessing": json.dumps(metadata.preprocessing._asdict()),
+    "licence": metadata.licence,
+    "card": metadata.card,
   }
 
 
@@ -183,31 +191,31 @@ def from_texts(texts: Mapping[str, str], where: str) -> WeightsMetadata:
   """Inverse of `to_texts`."""
   if "format_version" not in texts or "model" not in texts:
     raise WeightsError(
-        f"{where}: carries no metadata of vision_jax; name its model with "
-        "from_torchvision(model, path)."
+      f"{where}: carries no metadata of vision_jax; name its model with "
+      "from_torchvision(model, path)."
     )
   if texts["format_version"] != FORMAT_VERSION:
     raise WeightsError(
-        f"{where}: has format version {texts['format_version']!r}, expected "
-        f"{FORMAT_VERSION!r}; update vision_jax."
+      f"{where}: has format version {texts['format_version']!r}, expected "
+      f"{FORMAT_VERSION!r}; update vision_jax."
     )
   try:
     fields = json.loads(texts["preprocessing"])
     for name in ("mean", "std"):
       fields[name] = tuple(float(value) for value in fields[name])
     return WeightsMetadata(
-        model=texts["model"],
-        arguments=dict(json.loads(texts["arguments"])),
-        source=texts["source"],
-        class_names=tuple(json.loads(texts["class_names"])),
-        preprocessing=Preprocess(**fields),
-        licence=texts["licence"],
-        card=texts["card"],
-        format_version=texts["format_version"],
+      model=texts["model"],
+      arguments=dict(json.loads(texts["arguments"])),
+      source=texts["source"],
+      class_names=tuple(json.loads(texts["class_names"])),
+      preprocessing=Preprocess(**fields),
+      licence=texts["licence"],
+      card=texts["card"],
+      format_version=texts["format_version"],
     )
   except (KeyError, TypeError, ValueError) as error:
     raise WeightsError(
-        f"{where}: the metadata is damaged: {error!r}."
+      f"{where}: the metadata is damaged: {error!r}."
     ) from error
 
 
@@ -215,14 +223,14 @@ def make_module(metadata: WeightsMetadata, where: str) -> Any:
   """Builds the module that metadata names."""
   if metadata.model not in backbones.MODELS:
     raise WeightsError(
-        f"{where}: belongs to the unknown model {metadata.model!r}; there are "
-        f"{', '.join(backbones.MODELS)}."
+      f"{where}: belongs to the unknown model {metadata.model!r}; there are "
+      f"{', '.join(backbones.MODELS)}."
     )
   try:
     return backbones.MODELS[metadata.model](**metadata.arguments)
   except (TypeError, ValueError) as error:
     raise WeightsError(
-        f"{where}: the arguments of {metadata.model} are wrong: {error}."
+      f"{where}: the arguments of {metadata.model} are wrong: {error}."
     ) from error
 
 
@@ -239,7 +247,7 @@ def _stored(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     stored = np.ascontiguousarray(array, dtype=kind)
   if not np.isfinite(stored).all():
     raise WeightsError(
-        f"save_weights: {name!r} holds values that are NaN, infinite or beyond "
-        f"the range of {kind}."
+      f"save_weights: {name!r} holds values that are NaN, infinite or beyond "
+      f"the range of {kind}."
     )
   return stored.reshape(array.shape)

@@ -18,18 +18,18 @@ import numpy as np
 __all__ = ["LazyArray", "Storage", "Unpickler"]
 
 _STORAGE_DTYPES = {
-    "DoubleStorage": np.dtype(np.float64),
-    "FloatStorage": np.dtype(np.float32),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
-    "ComplexFloatStorage": np.dtype(np.complex64),
-    "ComplexDoubleStorage": np.dtype(np.complex128),
+  "DoubleStorage": np.dtype(np.float64),
+  "FloatStorage": np.dtype(np.float32),
+  "HalfStorage": np.dtype(np.float16),
+  "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+  "LongStorage": np.dtype(np.int64),
+  "IntStorage": np.dtype(np.int32),
+  "ShortStorage": np.dtype(np.int16),
+  "CharStorage": np.dtype(np.int8),
+  "ByteStorage": np.dtype(np.uint8),
+  "BoolStorage": np.dtype(np.bool_),
+  "ComplexFloatStorage": np.dtype(np.complex64),
+  "ComplexDoubleStorage": np.dtype(np.complex128),
 }
 
 
@@ -64,7 +64,7 @@ class Storage:
       whole = self.root.elements()
       if not 0 <= self.offset <= self.offset + self.size <= len(whole):
         raise pickle.UnpicklingError(
-            f"storage {self.key!r} lies outside of the one it is a part of"
+          f"storage {self.key!r} lies outside of the one it is a part of"
         )
       return whole[self.offset : self.offset + self.size]
     if self.data is None:
@@ -78,11 +78,11 @@ class LazyArray:
   __slots__ = ("offset", "shape", "storage", "strides")
 
   def __init__(
-      self,
-      storage: Storage,
-      offset: int,
-      shape: tuple[int, ...],
-      strides: tuple[int, ...],
+    self,
+    storage: Storage,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
   ):
     self.storage = storage
     self.offset = offset
@@ -98,18 +98,18 @@ class LazyArray:
     if math.prod(self.shape) == 0:
       return np.zeros(self.shape, data.dtype)
     last = self.offset + sum(
-        (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
+      (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
     )
     if last >= len(data):
       raise pickle.UnpicklingError(
-          f"a tensor of shape {list(self.shape)} reaches element {last} of "
-          f"storage {self.storage.key!r}, which has {len(data)}"
+        f"a tensor of shape {list(self.shape)} reaches element {last} of "
+        f"storage {self.storage.key!r}, which has {len(data)}"
       )
     return np.lib.stride_tricks.as_strided(
-        data[self.offset :],
-        self.shape,
-        [s * data.itemsize for s in self.strides],
-        writeable=False,
+      data[self.offset :],
+      self.shape,
+      [s * data.itemsize for s in self.strides],
+      writeable=False,
     )
 
 
@@ -133,7 +133,7 @@ class _NumpyDtype:
 
   def __init__(self, name: str, *_: Any):
     if not isinstance(name, str) or name.lstrip("<>|=")[:1] not in tuple(
-        "fiubc"
+      "fiubc"
     ):
       raise pickle.UnpicklingError(f"numpy type {name!r} is not a number")
     self.name = name.lstrip("<>|=")
@@ -194,7 +194,7 @@ def _integers(values: Any) -> tuple[int, ...]:
 
 
 def _rebuild_tensor(
-    storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
+  storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
 ) -> LazyArray:
   if not isinstance(storage, Storage):
     raise pickle.UnpicklingError("a tensor without a storage")
@@ -221,18 +221,18 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 _GLOBALS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch.nn.parameter", "Parameter"): _Parameter,
-    ("torch", "Size"): tuple,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _NumpyArray,
-    ("numpy", "dtype"): _NumpyDtype,
-    ("numpy.core.multiarray", "_reconstruct"): _NumpyArray,
-    ("numpy._core.multiarray", "_reconstruct"): _NumpyArray,
-    ("numpy.core.multiarray", "scalar"): _numpy_scalar,
-    ("numpy._core.multiarray", "scalar"): _numpy_scalar,
+  ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+  ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+  ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+  ("torch.nn.parameter", "Parameter"): _Parameter,
+  ("torch", "Size"): tuple,
+  ("_codecs", "encode"): _encode,
+  ("numpy", "ndarray"): _NumpyArray,
+  ("numpy", "dtype"): _NumpyDtype,
+  ("numpy.core.multiarray", "_reconstruct"): _NumpyArray,
+  ("numpy._core.multiarray", "_reconstruct"): _NumpyArray,
+  ("numpy.core.multiarray", "scalar"): _numpy_scalar,
+  ("numpy._core.multiarray", "scalar"): _numpy_scalar,
 }
 
 
@@ -256,16 +256,16 @@ class Unpickler(pickle.Unpickler):
     if (module, name) in _GLOBALS:
       return _Allowed(_GLOBALS[module, name])
     raise pickle.UnpicklingError(
-        f"it asks for {module}.{name}, which is refused: a file of weights may "
-        "hold arrays only"
+      f"it asks for {module}.{name}, which is refused: a file of weights may "
+      "hold arrays only"
     )
 
   def persistent_load(self, pid: Any) -> Any:
     """Notes a storage that the pickle mentions."""
     if isinstance(pid, tuple) and pid and pid[0] == "module":
       raise pickle.UnpicklingError(
-          "it holds a whole module with its code; save `module.state_dict()` "
-          "instead"
+        "it holds a whole module with its code; save `module.state_dict()` "
+        "instead"
       )
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
       raise pickle.UnpicklingError("a reference to something unknown")

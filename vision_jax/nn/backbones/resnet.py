@@ -13,18 +13,18 @@ import jax
 from vision_jax.nn import layers
 
 __all__ = [
-    "ResNet",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnet_small",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
+  "ResNet",
+  "resnet18",
+  "resnet34",
+  "resnet50",
+  "resnet101",
+  "resnet152",
+  "resnet_small",
+  "resnext50_32x4d",
+  "resnext101_32x8d",
+  "resnext101_64x4d",
+  "wide_resnet50_2",
+  "wide_resnet101_2",
 ]
 
 
@@ -39,8 +39,12 @@ class _Downsample(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = layers.Conv(
-        self.features, 1, self.stride, use_bias=False, dtype=self.dtype,
-        name="0",
+      self.features,
+      1,
+      self.stride,
+      use_bias=False,
+      dtype=self.dtype,
+      name="0",
     )(x)
     return layers.BatchNorm(**self.norm, name="1")(x)
 
@@ -63,24 +67,28 @@ class _Block(nn.Module):
     spatial = {"stride": self.stride, "dilation": self.dilation}
     if self.bottleneck:
       convs = (
-          (self.width, 1, {}),
-          (self.width, 3, {**spatial, "groups": self.groups}),
-          (self.features, 1, {}),
+        (self.width, 1, {}),
+        (self.width, 3, {**spatial, "groups": self.groups}),
+        (self.features, 1, {}),
       )
     else:
       convs = ((self.width, 3, spatial), (self.features, 3, {}))
     y = x
     for k, (features, size, options) in enumerate(convs, 1):
       y = layers.Conv(
-          features, size, use_bias=False, dtype=self.dtype, name=f"conv{k}",
-          **options,
+        features,
+        size,
+        use_bias=False,
+        dtype=self.dtype,
+        name=f"conv{k}",
+        **options,
       )(y)
       y = layers.BatchNorm(**self.norm, name=f"bn{k}")(y)
       if k < len(convs):
         y = layers.Relu(name=f"relu{k}")(y)
     if self.project:
       x = _Downsample(
-          self.features, self.stride, self.norm, self.dtype, name="downsample"
+        self.features, self.stride, self.norm, self.dtype, name="downsample"
       )(x)
     y = layers.Add(name="add")(y, x)
     return layers.Relu(name="relu")(y)
@@ -132,8 +140,8 @@ class ResNet(nn.Module):
     """Widths, strides and dilations of every block."""
     if self.output_stride not in (8, 16, 32):
       raise ValueError(
-          "ResNet: `output_stride` must be 8, 16 or 32, got "
-          f"{self.output_stride}."
+        "ResNet: `output_stride` must be 8, 16 or 32, got "
+        f"{self.output_stride}."
       )
     expansion = 4 if self.bottleneck else 1
     channels, dilation, total = self.width, 1, 4
@@ -149,37 +157,39 @@ class ResNet(nn.Module):
       total *= stride
       blocks = []
       for k in range(count):
-        blocks.append({
+        blocks.append(
+          {
             "width": width,
             "features": planes * expansion,
             "stride": stride if k == 0 else 1,
             "dilation": first_dilation if k == 0 else dilation,
             "project": k == 0
             and (stride != 1 or channels != planes * expansion),
-        })
+          }
+        )
         channels = planes * expansion
       stages.append(tuple(blocks))
     return stages
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, *, train: bool = False
+    self, images: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
-        "use_running_average": not train,
-        "axis_name": self.axis_name if train else None,
-        "dtype": self.dtype,
+      "use_running_average": not train,
+      "axis_name": self.axis_name if train else None,
+      "dtype": self.dtype,
     }
     common = {
-        "bottleneck": self.bottleneck,
-        "groups": self.groups,
-        "norm": norm,
-        "dtype": self.dtype,
+      "bottleneck": self.bottleneck,
+      "groups": self.groups,
+      "norm": norm,
+      "dtype": self.dtype,
     }
     endpoints = {}
     x = layers.Conv(
-        self.width, 7, 2, use_bias=False, dtype=self.dtype, name="conv1"
+      self.width, 7, 2, use_bias=False, dtype=self.dtype, name="conv1"
     )(images)
     x = layers.BatchNorm(**norm, name="bn1")(x)
     x = endpoints["conv1"] = layers.Relu(name="relu")(x)

@@ -9,17 +9,17 @@ import numpy as np
 from vision_jax.nn import layers
 
 __all__ = [
-    "VGG",
-    "fold_batch_norm",
-    "vgg11",
-    "vgg11_bn",
-    "vgg13",
-    "vgg13_bn",
-    "vgg16",
-    "vgg16_bn",
-    "vgg19",
-    "vgg19_bn",
-    "vgg_small",
+  "VGG",
+  "fold_batch_norm",
+  "vgg11",
+  "vgg11_bn",
+  "vgg13",
+  "vgg13_bn",
+  "vgg16",
+  "vgg16_bn",
+  "vgg19",
+  "vgg19_bn",
+  "vgg_small",
 ]
 
 Blocks = tuple[tuple[int, ...], ...]
@@ -43,10 +43,10 @@ class _Features(nn.Module):
         index += 1
         if self.batch_norm:
           x = layers.BatchNorm(
-              use_running_average=not train,
-              axis_name=self.axis_name if train else None,
-              dtype=self.dtype,
-              name=str(index),
+            use_running_average=not train,
+            axis_name=self.axis_name if train else None,
+            dtype=self.dtype,
+            name=str(index),
           )(x)
           index += 1
         x = layers.Relu(name=str(index))(x)
@@ -74,7 +74,7 @@ class _Classifier(nn.Module):
       endpoints[name] = x
       x = layers.Dropout(0.5, deterministic=not train, name=str(k + 2))(x)
     return layers.Dense(self.num_classes, dtype=self.dtype, name="6")(
-        x
+      x
     ), endpoints
 
 
@@ -109,19 +109,22 @@ class VGG(nn.Module):
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, *, train: bool = False
+    self, images: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     x, endpoints = _Features(
-        self.blocks, self.batch_norm, self.axis_name, self.dtype,
-        name="features",
+      self.blocks,
+      self.batch_norm,
+      self.axis_name,
+      self.dtype,
+      name="features",
     )(images, train)
     if self.num_classes is None:
       return None, endpoints
     x = layers.AdaptiveAvgPool((7, 7), name="avgpool")(x)
     x = x.reshape(x.shape[0], -1)
     logits, hidden = _Classifier(
-        self.num_classes, self.hidden, self.dtype, name="classifier"
+      self.num_classes, self.hidden, self.dtype, name="classifier"
     )(x, train)
     return logits, endpoints | hidden
 
@@ -206,8 +209,8 @@ def fold_batch_norm(module: VGG, variables: dict) -> tuple[VGG, dict]:
   """
   if not module.batch_norm:
     raise ValueError(
-        "fold_batch_norm: `module` must have batch_norm=True, got a VGG "
-        "without batch normalisation; it can be used as it is."
+      "fold_batch_norm: `module` must have batch_norm=True, got a VGG "
+      "without batch normalisation; it can be used as it is."
     )
   old = variables["params"]["features"]
   stats = variables["batch_stats"]["features"]
@@ -218,12 +221,12 @@ def fold_batch_norm(module: VGG, variables: dict) -> tuple[VGG, dict]:
       conv, norm = old[str(source)], old[str(source + 1)]
       moments = stats[str(source + 1)]
       gain = np.asarray(norm["scale"], np.float64) / np.sqrt(
-          np.asarray(moments["var"], np.float64) + layers.BatchNorm.epsilon
+        np.asarray(moments["var"], np.float64) + layers.BatchNorm.epsilon
       )
       shift = np.asarray(conv["bias"], np.float64) - moments["mean"]
       new[str(target)] = {
-          "kernel": (np.asarray(conv["kernel"]) * gain).astype(np.float32),
-          "bias": (shift * gain + norm["bias"]).astype(np.float32),
+        "kernel": (np.asarray(conv["kernel"]) * gain).astype(np.float32),
+        "bias": (shift * gain + norm["bias"]).astype(np.float32),
       }
       source, target = source + 3, target + 2
     source, target = source + 1, target + 1

@@ -11,11 +11,11 @@ __all__ = ["AlexNet", "alexnet"]
 
 # (channels, kernel, stride, padding) and whether a 3x3 / 2 max-pool follows.
 _CONVS = (
-    ((64, 11, 4, 2), True),
-    ((192, 5, 1, 2), True),
-    ((384, 3, 1, 1), False),
-    ((256, 3, 1, 1), False),
-    ((256, 3, 1, 1), True),
+  ((64, 11, 4, 2), True),
+  ((192, 5, 1, 2), True),
+  ((384, 3, 1, 1), False),
+  ((256, 3, 1, 1), False),
+  ((256, 3, 1, 1), True),
 )
 
 
@@ -30,7 +30,7 @@ class _Features(nn.Module):
     index = 0
     for n, ((features, size, stride, padding), pool) in enumerate(_CONVS, 1):
       x = layers.Conv(
-          features, size, stride, padding, dtype=self.dtype, name=str(index)
+        features, size, stride, padding, dtype=self.dtype, name=str(index)
       )(x)
       x = layers.Relu(name=str(index + 1))(x)
       endpoints[f"relu{n}"] = x
@@ -81,7 +81,7 @@ class AlexNet(nn.Module):
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, *, train: bool = False
+    self, images: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     x, endpoints = _Features(self.dtype, name="features")(images)
@@ -90,7 +90,7 @@ class AlexNet(nn.Module):
     x = layers.AdaptiveAvgPool((6, 6), name="avgpool")(x)
     x = x.reshape(x.shape[0], -1)
     logits, hidden = _Classifier(
-        self.num_classes, self.dtype, name="classifier"
+      self.num_classes, self.dtype, name="classifier"
     )(x, train)
     return logits, endpoints | hidden
 

@@ -1,0 +1,1 @@
+"""Experiments: one folder each, with configs, a table of runs and commands."""

@@ -1,0 +1,236 @@
+"""The rows of the benchmark: name -> function that makes its contestants.
+
+Each function returns `(functions, facts)`: the contestants by name, ready to
+be called, and `flops` or `bytes_moved` of one call. Inputs, weights and the
+number of threads are the same for all.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import lax
+
+from experiments.benchmarks import torch_elf
+from vision_jax import ops, weights
+from vision_jax.nn import backbones, layer_table
+from vision_jax.systems import elf
+
+HEIGHT, WIDTH = 480, 640
+Contestants = dict[str, Callable[[], Any]]
+
+
+def _image(batch: int = 1) -> np.ndarray:
+  """Photographs are not needed for timing; noise over structure is enough."""
+  rng = np.random.default_rng(0)
+  coarse = rng.uniform(size=(batch, HEIGHT // 16, WIDTH // 16, 3))
+  image = coarse.repeat(16, 1).repeat(16, 2)
+  noise = rng.normal(size=image.shape)
+  return np.clip(image + 0.05 * noise, 0, 1).astype(np.float32)
+
+
+def _to_torch(images: np.ndarray, *, channels_last: bool) -> torch.Tensor:
+  tensor = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+  if channels_last:
+    tensor = tensor.to(memory_format=torch.channels_last)
+  return tensor
+
+
+@functools.cache
+def _vgg16() -> tuple[Any, dict]:
+  module = backbones.vgg16(num_classes=None)
+  variables = weights.random_variables(module, seed=0)
+  return module, jax.device_put(variables)
+
+
+def _in_torch(
+  make: Callable[[bool], torch.nn.Module],
+  run: Callable[[Any, torch.Tensor], Any],
+  images: np.ndarray,
+) -> Contestants:
+  """Eager, channels-last eager, and compiled channels-last."""
+  contestants = {}
+  for name, channels_last in (("eager", False), ("channels_last", True)):
+    network = make(channels_last)
+    tensor = _to_torch(images, channels_last=channels_last)
+    contestants[f"torch {name}"] = functools.partial(run, network, tensor)
+  compiled = torch.compile(network)
+  contestants["torch compile"] = functools.partial(run, compiled, tensor)
+  return contestants
+
+
+def _ready(function: Callable, *args: Any) -> Callable[[], Any]:
+  return lambda: jax.block_until_ready(function(*args))
+
+
+def _forward(
+  name: str, make: Callable[[bool], torch.nn.Module], module, variables
+):
+  images = _image()[:, :224, :224]
+  apply = jax.jit(lambda v, x: module.apply(v, x)[0])
+
+  @torch.no_grad()
+  def run(network, tensor):
+    return network(tensor)
+
+  flops = sum(r.flops for r in layer_table(module, image_size=(224, 224)))
+  ours = _ready(apply, variables, jnp.asarray(images))
+  return {"vision_jax": ours, **_in_torch(make, run, images)}, {"flops": flops}
+
+
+def _torchvision(name: str, module, variables) -> Callable[[bool], Any]:
+  """Torchvision's network with the same weights."""
+  from tests.parity.torchvision_shim import torchvision
+
+  def make(channels_last: bool) -> torch.nn.Module:
+    network = getattr(torchvision.models, name)()
+    state = weights.variables_to_state_dict(module, variables)
+    state = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+    network.load_state_dict(state, strict=False)
+    network = network.eval().requires_grad_(False)
+    if channels_last:
+      network = network.to(memory_format=torch.channels_last)
+    return network
+
+  return make
+
+
+def forward(name: str):
+  """Class scores of one 224 x 224 image."""
+  module = backbones.MODELS[name]()
+  variables = weights.random_variables(module, seed=0)
+  make = _torchvision(name, module, variables)
+  return _forward(name, make, module, jax.device_put(variables))
+
+
+def vgg16_saliency(layer: str):
+  """|F^T dF/dI| of one 480 x 640 image."""
+  module, variables = _vgg16()
+  images = _image()
+  block = int(layer[-1])
+  upto = sum(2 * len(b) + 1 for b in module.blocks[:block])
+  config = elf.SETTINGS["vgg16"]
+  normal = np.asarray(elf.preprocess(jnp.asarray(images), config))
+
+  def make(channels_last):
+    full = torch_elf.make_vgg(variables["params"], channels_last=channels_last)
+    return full[:upto]
+
+  single = jnp.asarray(images[0])
+  ours = lambda: jax.block_until_ready(  # noqa: E731
+    elf.saliency(module, variables, single, layer, config)
+  )
+  flops = 2 * torch_elf.conv_flops(module.blocks, HEIGHT, WIDTH, block)
+  others = _in_torch(make, torch_elf.saliency, normal)
+  _same(ours()[layer], others["torch eager"]()[0].permute(1, 2, 0))
+  return {"vision_jax": ours, **others}, {"flops": flops}
+
+
+def _same(ours: Any, theirs: torch.Tensor) -> None:
+  """Timing two different things would say nothing."""
+  ours, theirs = np.asarray(ours), theirs.detach().numpy()
+  error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+  if not error < 1e-4:
+    raise AssertionError(f"the contestants differ by {error:.1e}")
+
+
+def elf_extract(batch: int):
+  """Key points and descriptors, VGG16 pool2 -> pool4, 480 x 640."""
+  module, variables = _vgg16()
+  images = _image(batch)
+  config = elf.SETTINGS["vgg16"]
+  normal = np.asarray(elf.preprocess(jnp.asarray(images), config))
+  contestants = {}
+  for name, channels_last in (("eager", False), ("channels_last", True)):
+    network = torch_elf.make_vgg(
+      variables["params"], channels_last=channels_last
+    )
+    extractor = torch_elf.Extractor(network[:10], network[10:])
+    tensor = _to_torch(normal, channels_last=channels_last)
+    contestants[f"torch {name}"] = functools.partial(extractor, tensor)
+  compiled = torch_elf.Extractor(
+    torch.compile(network[:10]), torch.compile(network[10:])
+  )
+  contestants["torch compile"] = functools.partial(compiled, tensor)
+  jax_images = jnp.asarray(images)
+  ours = lambda: jax.block_until_ready(  # noqa: E731
+    elf.extract(module, variables, jax_images, config)
+  )
+  k = ours()
+  for i, (xy, _, _) in enumerate(contestants["torch eager"]()):
+    a = {tuple(p) for p in np.asarray(k.xy[i])[np.asarray(k.valid[i])]}
+    b = {tuple(p) for p in xy.numpy().astype(np.float32)}
+    if len(a & b) < 0.95 * max(len(a), len(b)):
+      raise AssertionError(f"only {len(a & b)} of {len(b)} points agree")
+  flops = batch * (
+    torch_elf.conv_flops(module.blocks, HEIGHT, WIDTH, 4)
+    + torch_elf.conv_flops(module.blocks, HEIGHT, WIDTH, 2)
+  )
+  return {"vision_jax": ours, **contestants}, {"flops": flops}
+
+
+def max_pool_derivative():
+  """Gradient of a 2 x 2 max-pool, 224 x 224 x 64."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(1, 224, 224, 64)).astype(np.float32)
+  c = rng.normal(size=(1, 112, 112, 64)).astype(np.float32)
+
+  def xla_pool(v):
+    return lax.reduce_window(
+      v, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
+
+  def gradient(pool):
+    run = jax.jit(lambda v, ct: jax.vjp(pool, v)[1](ct)[0])
+    return _ready(run, jnp.asarray(x), jnp.asarray(c))
+
+  def in_torch(channels_last):
+    v = _to_torch(x, channels_last=channels_last)
+    ct = _to_torch(c, channels_last=channels_last)
+
+    def run():
+      leaf = v.detach().requires_grad_(True)
+      y = torch.nn.functional.max_pool2d(leaf, 2)
+      return torch.autograd.grad(y, leaf, ct)[0]
+
+    return run
+
+  contestants = {
+    "vision_jax": gradient(ops.max_pool),
+    "XLA select-and-scatter": gradient(xla_pool),
+    "torch eager": in_torch(False),
+    "torch channels_last": in_torch(True),
+  }
+  return contestants, {"bytes_moved": 2 * x.nbytes + c.nbytes}
+
+
+def matching():
+  """Mutual nearest neighbours, 500 x 500 descriptors of length 512."""
+  rng = np.random.default_rng(0)
+  d0, d1 = rng.normal(size=(2, 500, 512)).astype(np.float32)
+  d0, d1 = (d / np.linalg.norm(d, axis=1, keepdims=True) for d in (d0, d1))
+  run = jax.jit(lambda a, b: ops.match_mutual(ops.similarity(a, b)))
+  t0, t1 = torch.from_numpy(d0), torch.from_numpy(d1)
+  compiled = torch.compile(torch_elf.match)
+  contestants = {
+    "vision_jax": _ready(run, jnp.asarray(d0), jnp.asarray(d1)),
+    "torch eager": lambda: torch_elf.match(t0, t1),
+    "torch compile": lambda: compiled(t0, t1),
+  }
+  return contestants, {"flops": 2 * 500 * 500 * 512}
+
+
+CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
+  "VGG16 forward, 224 x 224": lambda: forward("vgg16"),
+  "ResNet-50 forward, 224 x 224": lambda: forward("resnet50"),
+  "VGG16 saliency pool2, 480 x 640": lambda: vgg16_saliency("pool2"),
+  "VGG16 saliency pool4, 480 x 640": lambda: vgg16_saliency("pool4"),
+  "ELF extract, 1 image, 480 x 640": lambda: elf_extract(1),
+  "ELF extract, 8 images, 480 x 640": lambda: elf_extract(8),
+  "max-pool derivative, 224 x 224 x 64": max_pool_derivative,
+  "matching, 500 x 500 x 512": matching,
+}

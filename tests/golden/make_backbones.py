@@ -1,0 +1,66 @@
+"""Writes the golden activations of backbones, with torch and torchvision.
+
+Run from the repository root, with the `compare` extra installed:
+
+  python tests/golden/make_backbones.py
+
+Both sides get random weights by name (`weights.random_state_dict`, seed 11)
+and the images that `images()` makes, so that a file holds names, shapes and
+sampled activations only. Read by tests/nn/test_backbones_golden.py.
+"""
+
+import functools
+import pathlib
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMES = ("alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50")
+SEED = 11
+SIZE = (97, 75)
+NUM_SAMPLES = 64
+
+
+def images():
+  """Two images [2, 97, 75, 3] by exact arithmetic; no generator needed."""
+  count = 2 * SIZE[0] * SIZE[1] * 3
+  values = (np.arange(count, dtype=np.int64) * 7919 + 104729) % 10007
+  values = values.reshape(2, *SIZE, 3).astype(np.float32)
+  return (values / np.float32(10007) - np.float32(0.5)) * np.float32(4)
+
+
+def sample_indices(size):
+  """The flat positions that are kept of an array with `size` elements."""
+  return np.unique(np.linspace(0, size - 1, NUM_SAMPLES).astype(np.int64))
+
+
+def main():
+  sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "parity")]
+  import torch_backbones
+
+  from vision_jax import weights
+
+  draw = functools.partial(weights.random_state_dict, seed=SEED)
+  for name in NAMES:
+    model, state = torch_backbones.random_model(name, draw)
+    logits, endpoints = torch_backbones.endpoints(model, images())
+    arrays = {}
+    for key, value in {"logits": logits, **endpoints}.items():
+      flat = np.ascontiguousarray(value).reshape(-1)
+      arrays[f"{key}.shape"] = np.asarray(value.shape, np.int32)
+      arrays[f"{key}.sample"] = flat[sample_indices(flat.size)]
+      arrays[f"{key}.moments"] = np.array(
+        [flat.mean(dtype=np.float64), np.abs(flat).max()], np.float64
+      )
+    arrays["names"] = np.array(list(state))
+    arrays["shapes"] = np.array(
+      [[*v.shape, *[0] * (4 - v.ndim)] for v in state.values()], np.int32
+    )
+    path = ROOT / "tests" / "golden" / f"backbone_{name}.npz"
+    np.savez_compressed(path, **arrays)
+    print(f"{path.name}: {len(endpoints)} endpoints, {path.stat().st_size} B")
+
+
+if __name__ == "__main__":
+  main()
