@@ -39,6 +39,7 @@ class Options:
   Attributes:
     vgg_small: work directories of training runs, or none for the bundled file.
     resnet_small: likewise.
+    models: which networks.
     num_random: random initialisations.
     num_per_image: pairs for each of the seven photographs.
     seed: of the pairs; 0 is the published set, 1 is for choosing settings.
@@ -48,6 +49,7 @@ class Options:
 
   vgg_small: tuple[pathlib.Path, ...] = ()
   resnet_small: tuple[pathlib.Path, ...] = ()
+  models: tuple[str, ...] = ("vgg_small", "resnet_small")
   num_random: int = 3
   num_per_image: int = 10
   seed: int = 0
@@ -224,7 +226,7 @@ def main(options: Options) -> None:
   """Evaluates both networks and prints the table."""
   started = time.perf_counter()
   rows, everything = [], {}
-  for model in ("vgg_small", "resnet_small"):
+  for model in options.models:
     records = evaluate_model(model, getattr(options, model), options)
     everything[model] = records
     rows += table_rows(model, records)

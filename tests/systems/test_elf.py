@@ -18,7 +18,7 @@ SMALL = dataclasses.replace(elf.SETTINGS["vgg_small"], max_keypoints=120)
 @functools.cache
 def _network(name="vgg_small"):
   module = backbones.MODELS[name](num_classes=None)
-  variables = module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
   return module, variables
 
 

@@ -36,7 +36,7 @@ class CatalogTest(parameterized.TestCase):
     ("alexnet", "IMAGENET1K_V1", "alexnet-owt-7be5be79.pth", 56.522),
   )
   def test_entries(self, model, enum, file, accuracy):
-    entry = weights.find_entry(model, enum)
+    entry = weights.find_entry(model, enum=enum)
     self.assertEqual((entry.file, entry.accuracy), (file, accuracy))
     self.assertEqual(entry.url, f"https://download.pytorch.org/models/{file}")
     self.assertIs(catalog.find_file(file), entry)
@@ -46,7 +46,7 @@ class CatalogTest(parameterized.TestCase):
       weights.find_entry("vgg17")
     message = re.escape("one of ['DEFAULT', 'IMAGENET1K_V1'] for vgg19")
     with self.assertRaisesRegex(weights.WeightsError, message):
-      weights.find_entry("vgg19", "IMAGENET1K_V2")
+      weights.find_entry("vgg19", enum="IMAGENET1K_V2")
     self.assertIsNone(catalog.find_file("vgg16.pth"))
 
 

@@ -104,7 +104,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
 }
 
 
-def find_entry(model: str, enum: str = "DEFAULT") -> Entry:
+def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
   """Looks up published weights.
 
   Args:
@@ -120,7 +120,7 @@ def find_entry(model: str, enum: str = "DEFAULT") -> Entry:
 
   Example:
     >>> from vision_jax import weights
-    >>> weights.find_entry("vgg16", "IMAGENET1K_V1").file
+    >>> weights.find_entry("vgg16", enum="IMAGENET1K_V1").file
     'vgg16-397923af.pth'
 
   Source:

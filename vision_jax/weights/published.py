@@ -160,7 +160,7 @@ def _state_dict(
         f"from_torchvision: {name} has no published weights {source!r}; "
         "`source` must be a path or a mapping."
       )
-    entry = find_entry(name, source)
+    entry = find_entry(name, enum=source)
     return read_state_dict(fetch(entry)), entry
   return read_state_dict(source), find_file(Path(source).name)
 

@@ -137,7 +137,7 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   if text in BUNDLED:
     return load_bundled(text)[2].preprocessing
   if model in CATALOG and (not enum or published.is_enum(enum)):
-    return find_entry(model, enum or "DEFAULT").preprocessing
+    return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
   if text in backbones.MODELS and not path.exists():
     return IMAGENET_PREPROCESS
@@ -195,7 +195,7 @@ def resolve(
     module = backbones.MODELS[model]()
     return module, random_variables(module, seed=seed), _default(model)
   if published.is_enum(weights) and not Path(weights).exists():
-    entry = find_entry(model, weights)
+    entry = find_entry(model, enum=weights)
     return *published.from_torchvision(model, weights), entry.preprocessing
   return _from_path(model, Path(weights))
 

@@ -1,0 +1,101 @@
+import chex
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+
+from vision_jax import nn
+from vision_jax.nn import layers
+
+
+class ConvTest(chex.TestCase):
+  @parameterized.parameters(
+    (3, 1, None, 1, (6, 9)), (3, 2, None, 1, (3, 5)), (5, 2, 0, 1, (1, 3)),
+    (3, 1, None, 2, (6, 9)), (1, 2, None, 1, (3, 5)),
+  )  # fmt: skip
+  def test_sizes_follow_torch(self, kernel, stride, padding, dilation, size):
+    conv = nn.Conv(4, kernel, stride, padding, dilation)
+    x = jnp.ones((2, 6, 9, 3))
+    y, variables = conv.init_with_output(jax.random.key(0), x)
+    self.assertEqual(y.shape, (2, *size, 4))
+    self.assertEqual(set(variables["params"]), {"kernel", "bias"})
+
+  def test_bias_and_compute_type(self):
+    conv = nn.Conv(2, 1, use_bias=False, dtype=jnp.bfloat16)
+    x = jnp.ones((1, 3, 4, 5))
+    y, variables = conv.init_with_output(jax.random.key(0), x)
+    self.assertEqual(y.dtype, jnp.bfloat16)
+    self.assertEqual(variables["params"]["kernel"].dtype, jnp.float32)
+    self.assertEqual(set(variables["params"]), {"kernel"})
+
+
+class BatchNormTest(chex.TestCase):
+  def test_variance_is_exact_for_large_means(self):
+    x = 1000 + np.random.default_rng(0).normal(size=(8, 5, 6, 3))
+    norm = nn.BatchNorm(use_running_average=False, momentum=0.0)
+    x32 = jnp.asarray(x, jnp.float32)
+    _, variables = norm.init_with_output(jax.random.key(0), x32)
+    _, updates = norm.apply(variables, x32, mutable=["batch_stats"])
+    np.testing.assert_allclose(
+      updates["batch_stats"]["var"],
+      np.asarray(x32, np.float64).var((0, 1, 2)),
+      rtol=1e-3,
+    )
+
+
+class PoolTest(chex.TestCase):
+  @parameterized.parameters((7, 9, (3, 4)), (14, 11, (7, 7)), (5, 6, (1, 1)))
+  def test_adaptive_average_matches_its_definition(self, height, width, size):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3))
+    expected = np.zeros((2, *size, 3))
+    for i in range(size[0]):
+      for j in range(size[1]):
+        rows = slice(i * height // size[0], -(-(i + 1) * height // size[0]))
+        cols = slice(j * width // size[1], -(-(j + 1) * width // size[1]))
+        expected[:, i, j] = x[:, rows, cols].mean((1, 2))
+    got = nn.AdaptiveAvgPool(size).apply({}, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+  def test_average_counts_its_padding(self):
+    got = nn.AvgPool(3, 2, 1).apply({}, jnp.ones((1, 4, 5, 1)))
+    np.testing.assert_allclose(got[0, 0, 0, 0], 4 / 9, rtol=1e-6)
+
+
+class InterceptionTest(chex.TestCase):
+  def test_every_kind_of_layer_is_a_call_that_can_be_replaced(self):
+    seen = set()
+
+    def note(next_fun, args, kwargs, context):
+      if context.method_name == "__call__":
+        seen.add(type(context.module).__name__)
+      return next_fun(*args, **kwargs)
+
+    net = nn.backbones.resnet50(num_classes=10)
+    with flax.linen.intercept_methods(note):
+      jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    self.assertContainsSubset(
+      {"Conv", "BatchNorm", "Relu", "MaxPool", "Add", "Dense",
+       "AdaptiveAvgPool"},
+      seen,
+    )  # fmt: skip
+
+  def test_relu_can_be_replaced_without_touching_the_network(self):
+    net = nn.backbones.vgg_small()
+    x = jax.random.normal(jax.random.key(0), (1, 32, 48, 3))
+    variables = net.init(jax.random.key(1), x)
+
+    def linear(next_fun, args, kwargs, context):
+      if isinstance(context.module, layers.Relu):
+        return args[0]
+      return next_fun(*args, **kwargs)
+
+    plain = net.apply(variables, x)[1]["relu1_1"]
+    with flax.linen.intercept_methods(linear):
+      replaced = net.apply(variables, x)[1]["relu1_1"]
+    np.testing.assert_allclose(plain, np.maximum(replaced, 0), atol=1e-6)
+    self.assertLess(float(replaced.min()), 0)
+
+  def test_concat_joins_channels(self):
+    parts = [jnp.ones((1, 2, 3, c)) for c in (1, 4)]
+    self.assertEqual(nn.Concat().apply({}, parts).shape, (1, 2, 3, 5))
