@@ -47,13 +47,13 @@ class Config:
   num_train: int = 12_000
   num_test: int = 1_000
   image_size: int = 64
-  batch_size: int = 128
-  num_steps: int = 600
-  learning_rate: float = 4e-3
+  batch_size: int = 64
+  num_steps: int = 800
+  learning_rate: float = 3e-3
   warmup_steps: int = 60
-  weight_decay: float = 1e-3
+  weight_decay: float = 1e-4
   clip_norm: float = 5.0
-  label_smoothing: float = 0.05
+  label_smoothing: float = 0.0
   log_every: int = 50
   checkpoint_every: int = 200
 
@@ -117,8 +117,8 @@ def augment(key: jax.Array, image: jax.Array) -> jax.Array:
   padded = jnp.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
   y, x = jax.random.randint(keys[3], (2,), 0, 9)
   image = jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
-  gain = jax.random.uniform(keys[4], (), minval=0.7, maxval=1.3)
-  lift = jax.random.uniform(keys[5], (), minval=-0.15, maxval=0.15)
+  gain = jax.random.uniform(keys[4], (), minval=0.85, maxval=1.15)
+  lift = jax.random.uniform(keys[5], (), minval=-0.08, maxval=0.08)
   return (image - 0.5) * gain + 0.5 + lift
 
 

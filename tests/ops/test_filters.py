@@ -71,8 +71,8 @@ class HistogramTest(chex.TestCase):
     )
     with self.assertRaisesRegex(TypeError, "integers"):
       ops.histogram(jnp.zeros(3))
-    with self.assertRaisesRegex(ValueError, "multiple of 16"):
-      ops.histogram(jnp.zeros(3, jnp.int32), num_bins=100)
+    with self.assertRaisesRegex(ValueError, "`num_bins` must be"):
+      ops.histogram(jnp.zeros(3, jnp.int32), num_bins=0)
 
 
 def _kapur_loop(h):

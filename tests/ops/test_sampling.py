@@ -72,7 +72,7 @@ class SampleTest(chex.TestCase):
     y, x = np.mgrid[:9, :13]
     ramp = np.float32(0.7 * x - 1.3 * y + 2)[..., None]
     p = np.random.default_rng(1).uniform([1, 1], [11, 7], (50, 2))
-    got = ops.sample(ramp, np.float32(p))[:, 0]
+    got = jax.jit(ops.sample)(ramp, np.float32(p))[:, 0]
     expected = 0.7 * p[:, 0] - 1.3 * p[:, 1] + 2
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -82,7 +82,7 @@ class SampleTest(chex.TestCase):
     features = np.zeros((4, 5, 1), np.float32)
     features[1, 2] = 1
     at = ops.feature_to_image(cell, stride=stride, offset=offset)
-    y, x = np.mgrid[: 4 * stride, : 5 * stride]
+    y, x = np.mgrid[:64, :80]
 
     @jax.jit
     def value_at(points):
@@ -98,7 +98,7 @@ class SampleTest(chex.TestCase):
     row = np.arange(6.0, dtype=np.float32).reshape(1, 6, 1)
     x = jnp.array([0.5, 1.5, 2.5, 2.51])
     points = jnp.stack([x, jnp.zeros(4)], axis=-1)
-    got = ops.sample(row, points, mode="nearest")[:, 0]
+    got = jax.jit(lambda p: ops.sample(row, p, mode="nearest"))(points)[:, 0]
     np.testing.assert_array_equal(got, [0, 2, 2, 3])
 
   @parameterized.product(
@@ -143,15 +143,16 @@ class SampleTest(chex.TestCase):
       return (weights * values).sum()
 
     values = (self.image, points)
-    _, tangent = jax.jit(lambda v, t: jax.jvp(loss, v, t))(values, steps)
     after, before = (
       loss(*(v + sign * t for v, t in zip(values, steps, strict=True)))
       for sign in (1, -1)
     )
-    np.testing.assert_allclose(tangent, (after - before) / 2, rtol=2e-3)
     gradients = jax.jit(jax.grad(loss, (0, 1)))(*values)
     total = sum(np.vdot(g, t) for g, t in zip(gradients, steps, strict=True))
-    np.testing.assert_allclose(total, tangent, rtol=1e-4)
+    np.testing.assert_allclose(total, (after - before) / 2, rtol=2e-3)
+    if mode == "bilinear":
+      _, tangent = jax.jit(lambda v, t: jax.jvp(loss, v, t))(values, steps)
+      np.testing.assert_allclose(tangent, total, rtol=1e-4)
 
   def test_nearest_has_no_gradient_in_the_points(self):
     loss = lambda p: ops.sample(self.image, p, mode="nearest").sum()  # noqa: E731

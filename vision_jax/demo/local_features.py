@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax import data, metrics, ops, viz, weights
+from vision_jax import data, metrics, viz, weights
 from vision_jax.systems import elf, opencv_features
 
 __all__ = ["elf_section"]
@@ -122,10 +122,8 @@ def _saliency(section: viz.Section, network: Any, image: np.ndarray) -> None:
   seconds = time.perf_counter() - started
   pictures, captions = [], []
   for layer in LAYERS:
-    energy = np.asarray(
-      ops.gaussian_blur(maps[layer].mean(-1), size=5, sigma=4.0)
-    )
-    pictures.append(viz.overlay_heatmap(image, energy))
+    energy = np.asarray(maps[layer].mean(-1))
+    pictures.append(viz.overlay_heatmap(image, energy, blur=2.0, grey=True))
     captions.append(f"Saliency of `{layer}`.")
   section.figures(pictures, captions, columns=2)
   section.paragraph(
@@ -202,8 +200,8 @@ def elf_section(page: viz.Page) -> None:
   photograph = data.load_photograph("astronaut.png")
   image = cv2.resize(photograph, (640, 480), interpolation=cv2.INTER_AREA)
   matrix = cv2.getPerspectiveTransform(
-    np.float32([[0, 0], [639, 0], [639, 479], [0, 479]]),
-    np.float32([[70, 20], [610, 60], [560, 470], [30, 420]]),
+    np.array([[0, 0], [639, 0], [639, 479], [0, 479]], np.float32),
+    np.array([[70, 20], [610, 60], [560, 470], [30, 420]], np.float32),
   )
   warped = cv2.warpPerspective(
     image, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT_101

@@ -1,10 +1,11 @@
 """The one convolution every layer calls.
 
-Two formulations of the same sum: XLA's convolution, and, where the input has
-few channels (the first layer of a network), a product with the gathered
+Two formulations of the same sum: XLA's convolution, and, for a small kernel
+over few channels (the first layer of a VGG), a product with the gathered
 patches. On a CPU the second makes the derivative with respect to the image,
 which saliency needs, several times faster: XLA would convolve 64 channels
-down to 3, a shape its kernels do badly.
+down to 3, a shape its kernels do badly. (For the 7 x 7 kernel of a ResNet the
+patches cost more than they save.)
 """
 
 import jax
@@ -13,7 +14,7 @@ from jax import lax
 
 __all__ = ["conv2d"]
 
-_FEW_CHANNELS = 4
+_MOST_TAPS = 36  # kernel elements over all channels: 3 x 3 x 4
 
 
 def _patches(x: jax.Array, size: int, stride: int, dilation: int) -> jax.Array:
@@ -85,7 +86,8 @@ def conv2d(
       "image or an earlier layer."
     )
   on_cpu = jax.default_backend() == "cpu"
-  if on_cpu and x.shape[-1] <= _FEW_CHANNELS and groups == 1:
+  few = kernel.shape[0] ** 2 * x.shape[-1] <= _MOST_TAPS
+  if on_cpu and few and groups == 1 and kernel.shape[0] > 1:
     pad = (padding, padding)
     x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
     patches = _patches(x, kernel.shape[0], stride, dilation)

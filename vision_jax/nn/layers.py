@@ -105,6 +105,11 @@ class BatchNorm(nn.BatchNorm):
 
   Flax's `momentum` is the share that is kept: torch's 0.1 is 0.9 here. The
   running variance is the biased one (torch stores the unbiased).
+
+  Attributes:
+    momentum: share of the running statistics that an update keeps.
+    epsilon: added to the variance.
+    use_fast_variance: False: E[(x - E[x])^2], exact for large means.
   """
 
   momentum: float = 0.9

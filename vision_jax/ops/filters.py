@@ -49,11 +49,11 @@ def _correlate(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   pad[axis] = (radius, radius)
   padded = jnp.pad(x, pad, mode="reflect")
   length = x.shape[axis]
-  return sum(
-    jnp.asarray(w, x.dtype)
-    * jax.lax.slice_in_dim(padded, k, k + length, axis=axis)
-    for k, w in enumerate(weights)
-  )
+  total = jnp.zeros_like(x)
+  for k, w in enumerate(weights):
+    part = jax.lax.slice_in_dim(padded, k, k + length, axis=axis)
+    total = total + jnp.asarray(w, x.dtype) * part
+  return total
 
 
 def gaussian_blur(
@@ -106,20 +106,16 @@ def gaussian_blur(
 def histogram(levels: jax.Array, *, num_bins: int = 256) -> jax.Array:
   """Counts of integer levels over all elements.
 
-  Counts are exact up to 2**24 elements per bin and are computed as a product
-  of two one-hot factors (level = 16 high + low), which is much faster than a
-  scatter on every backend.
-
   Args:
     levels: integers in [0, num_bins), any shape; others are not counted.
-    num_bins: number of bins, a multiple of 16.
+    num_bins: number of bins.
 
   Returns:
     Counts, int32 [num_bins].
 
   Raises:
     TypeError: if `levels` are not integers.
-    ValueError: if `num_bins` is not a positive multiple of 16.
+    ValueError: if `num_bins` is not positive.
 
   Example:
     >>> from vision_jax.ops import histogram
@@ -133,18 +129,11 @@ def histogram(levels: jax.Array, *, num_bins: int = 256) -> jax.Array:
     raise TypeError(
       f"histogram: `levels` must be integers, got {levels.dtype}."
     )
-  if num_bins < 16 or num_bins % 16:
-    raise ValueError(
-      f"histogram: `num_bins` must be a multiple of 16, got {num_bins}."
-    )
-  flat = levels.reshape(-1).astype(jnp.int32)
-  inside = (flat >= 0) & (flat < num_bins)
-  high = jnp.where(inside, flat // 16, -1)
-  low = flat % 16
-  rows = (jnp.arange(num_bins // 16)[:, None] == high[None]).astype(jnp.float32)
-  cols = (low[:, None] == jnp.arange(16)[None]).astype(jnp.float32)
-  counts = jnp.matmul(rows, cols, precision=jax.lax.Precision.HIGHEST)
-  return counts.reshape(-1).astype(jnp.int32)
+  if num_bins < 1:
+    raise ValueError(f"histogram: `num_bins` must be positive, got {num_bins}.")
+  flat = levels.reshape(-1)
+  bins = jnp.where((flat >= 0) & (flat < num_bins), flat, num_bins)
+  return jnp.zeros(num_bins, jnp.int32).at[bins].add(1, mode="drop")
 
 
 def kapur_threshold(counts: jax.Array) -> jax.Array:

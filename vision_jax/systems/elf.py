@@ -76,8 +76,8 @@ class ElfConfig:
   sampling: Literal["exact", "paper"] = "exact"
   center: bool = False
   standardize: bool = False
-  mean: tuple[float, float, float] = IMAGENET_MEAN
-  std: tuple[float, float, float] = IMAGENET_STD
+  mean: tuple[float, ...] = IMAGENET_MEAN
+  std: tuple[float, ...] = IMAGENET_STD
   channel_order: Literal["RGB", "BGR"] = "RGB"
 
 
@@ -109,9 +109,9 @@ def preprocess(image: jax.Array, config: ElfConfig) -> jax.Array:
 
   Example:
     >>> from vision_jax.systems import elf
-    >>> out = elf.preprocess(jnp.ones((2, 2, 3)), elf.ElfConfig())
-    >>> print(out[0, 0].round(2))
-    [2.25 2.43 2.64]
+    >>> out = elf.preprocess(jnp.full((2, 2, 3), 0.485), elf.ElfConfig())
+    >>> print(out[0, 0, 0])
+    0.0
 
   Source:
     ELF authors' code (`standardize`: population deviation over all pixels and
@@ -333,7 +333,7 @@ def _saliency(module, variables, image, layers, config):
 def saliency(
   module: nn.Module,
   variables: dict,
-  image: jax.Array,
+  image: jax.Array | np.ndarray,
   layers: str | Sequence[str],
   config: ElfConfig | None = None,
 ) -> dict[str, jax.Array]:
@@ -411,7 +411,7 @@ def _extract(module, variables, image, config, region):
 def extract(
   module: nn.Module,
   variables: dict,
-  image: jax.Array,
+  image: jax.Array | np.ndarray,
   config: ElfConfig | None = None,
   *,
   region: jax.Array | None = None,
@@ -456,7 +456,8 @@ def extract(
   """
   image = _check_image("extract", image)
   config = config or ElfConfig()
-  _check_size("extract", "image", *image.shape[-3:-1], config)
+  height, width = image.shape[-3:-1]
+  _check_size("extract", "image", height, width, config)
   wanted = (config.saliency_layer, *config.descriptor_layers)
   _check_layers("extract", module, wanted)
   return _extract(module, variables, image, config, region)

@@ -66,7 +66,7 @@ class _Block(nn.Module):
   def __call__(self, x):
     spatial = {"stride": self.stride, "dilation": self.dilation}
     if self.bottleneck:
-      convs = (
+      convs: tuple[tuple[int, int, dict[str, int]], ...] = (
         (self.width, 1, {}),
         (self.width, 3, {**spatial, "groups": self.groups}),
         (self.features, 1, {}),
@@ -232,38 +232,40 @@ def resnet152(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
 
 def resnext50_32x4d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNeXt-50, 32 groups of base width 4."""
-  wide = {"groups": 32, "width_per_group": 4}
-  return ResNet((3, 4, 6, 3), True, num_classes, **wide, **kwargs)
+  return ResNet(
+    (3, 4, 6, 3), True, num_classes, groups=32, width_per_group=4, **kwargs
+  )
 
 
 def resnext101_32x8d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNeXt-101, 32 groups of base width 8."""
-  wide = {"groups": 32, "width_per_group": 8}
-  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+  return ResNet(
+    (3, 4, 23, 3), True, num_classes, groups=32, width_per_group=8, **kwargs
+  )
 
 
 def resnext101_64x4d(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNeXt-101, 64 groups of base width 4."""
-  wide = {"groups": 64, "width_per_group": 4}
-  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+  return ResNet(
+    (3, 4, 23, 3), True, num_classes, groups=64, width_per_group=4, **kwargs
+  )
 
 
 def wide_resnet50_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNet-50 with inner layers twice as wide."""
-  wide = {"width_per_group": 128}
-  return ResNet((3, 4, 6, 3), True, num_classes, **wide, **kwargs)
+  return ResNet((3, 4, 6, 3), True, num_classes, width_per_group=128, **kwargs)
 
 
 def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNet-101 with inner layers twice as wide."""
-  wide = {"width_per_group": 128}
-  return ResNet((3, 4, 23, 3), True, num_classes, **wide, **kwargs)
+  return ResNet((3, 4, 23, 3), True, num_classes, width_per_group=128, **kwargs)
 
 
 def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
-  """ResNet-18 at a quarter of the width.
+  """ResNet-18 at a quarter of the width, with output stride 16.
 
   The network behind the bundled weights `resnet_small`, a classifier of the
   20 generated texture classes trained by `experiments/pretrain`.
   """
-  return ResNet((2, 2, 2, 2), False, num_classes, width=16, **kwargs)
+  settings = {"width": 16, "output_stride": 16} | kwargs
+  return ResNet((2, 2, 2, 2), False, num_classes, **settings)
