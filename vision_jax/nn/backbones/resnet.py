@@ -64,9 +64,12 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    spatial = {"stride": self.stride, "dilation": self.dilation}
+    spatial: dict[str, Any] = {
+      "stride": self.stride,
+      "dilation": self.dilation,
+    }
     if self.bottleneck:
-      convs: tuple[tuple[int, int, dict[str, int]], ...] = (
+      convs: tuple[tuple[int, int, dict[str, Any]], ...] = (
         (self.width, 1, {}),
         (self.width, 3, {**spatial, "groups": self.groups}),
         (self.features, 1, {}),
