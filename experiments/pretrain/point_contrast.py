@@ -222,13 +222,22 @@ def info_nce(
   return loss, hits
 
 
-def make_loss(config: Config, model: Any):
-  """loss_fn of `train.make_step`."""
-  geometry = nn.endpoint_info(model)
+def contrast_terms(
+  config: Config,
+  geometry: Any,
+  maps: dict[str, jax.Array],
+  points: jax.Array,
+  valid: jax.Array,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Losses and hits of each layer, as (sum, count).
 
-  def read(features, points, name):
+  `maps` are of first views, then second views, [2 B, h, w, C]; `points` are
+  [B, 2, P, 2] and `valid` is [B, P].
+  """
+
+  def read(features, places, name):
     cells = ops.image_to_feature(
-      points, stride=geometry[name].stride, offset=geometry[name].offset
+      places, stride=geometry[name].stride, offset=geometry[name].offset
     )
     values = jax.vmap(ops.sample)(features, cells)
     squared = (values**2).sum(-1, keepdims=True)
@@ -236,26 +245,33 @@ def make_loss(config: Config, model: Any):
       -1, values.shape[-1]
     )
 
+  half = len(points)
+  valid = valid.reshape(-1)
+  terms, hits = {}, {}
+  for name in config.layers:
+    left = read(maps[name][:half], points[:, 0], name)
+    right = read(maps[name][half:], points[:, 1], name)
+    loss, hit = info_nce(left, right, valid, config.temperature)
+    terms[f"nce_{name}"] = (loss, valid.sum())
+    hits[f"found_{name}"] = (hit, valid.sum())
+  return terms, hits
+
+
+def make_loss(config: Config, model: Any):
+  """loss_fn of `train.make_step`."""
+  geometry = nn.endpoint_info(model)
+
   def loss_fn(params, batch_stats, batch, key):
     keys = train.example_keys(key, batch["index"])
     draw = functools.partial(draw_views, size=config.view_size)
     views, points, valid = jax.vmap(draw)(keys, batch["regions"])
-    images = jnp.concatenate([views[:, 0], views[:, 1]])
     (_, maps), updates = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      normalize(images),
+      normalize(jnp.concatenate([views[:, 0], views[:, 1]])),
       train=True,
       mutable=["batch_stats"],
     )
-    half = views.shape[0]
-    valid = valid.reshape(-1)
-    terms, hits = {}, {}
-    for name in config.layers:
-      left = read(maps[name][:half], points[:, 0], name)
-      right = read(maps[name][half:], points[:, 1], name)
-      loss, hit = info_nce(left, right, valid, config.temperature)
-      terms[f"nce_{name}"] = (loss, valid.sum())
-      hits[f"found_{name}"] = (hit, valid.sum())
+    terms, hits = contrast_terms(config, geometry, maps, points, valid)
     return terms, {"batch_stats": updates["batch_stats"], "metrics": hits}
 
   return loss_fn

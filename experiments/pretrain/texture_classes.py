@@ -1,10 +1,14 @@
-"""Texture classification: which of 20 patterns fills the object?
+"""A classifier whose features also find points: two losses, one network.
 
-The generated set `vision_jax.data.textures` (GENERATED.md), a small ResNet,
-softmax cross-entropy, light augmentation on the device.
+Each step classifies generated pictures (which of 20 patterns fills the object?
+`vision_jax.data.textures`, GENERATED.md) and matches points between two views
+of other scenes (`point_contrast`), in one forward pass over both. The
+classification alone leaves ELF's matching score where random weights have it;
+README.md has the numbers.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,6 +17,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from experiments.pretrain import point_contrast
 from vision_jax import data, nn, train
 
 # GENERATED.md: seed 0 is for training, seed 1 for testing.
@@ -31,31 +36,33 @@ class Config:
     num_train: training pictures, drawn once.
     num_test: held-out pictures.
     image_size: side of a picture, pixels.
-    batch_size: pictures per step, over all devices.
+    batch_size: pictures, and regions, per step, over all devices.
     num_steps: updates.
     learning_rate: peak rate of Adam.
     warmup_steps: linear warm-up, then cosine to zero.
     weight_decay: decoupled.
     clip_norm: largest gradient norm.
-    label_smoothing: share of the label spread over all classes.
+    contrast: the second loss; its layers, temperature and canvases count.
     log_every: updates between log lines.
     checkpoint_every: updates between checkpoints.
   """
 
   model: str = "resnet_small"
   seed: int = 0
-  num_train: int = 12_000
+  num_train: int = 8_000
   num_test: int = 1_000
-  image_size: int = 64
-  batch_size: int = 64
-  num_steps: int = 800
+  image_size: int = 80
+  batch_size: int = 32
+  num_steps: int = 480
   learning_rate: float = 3e-3
-  warmup_steps: int = 60
+  warmup_steps: int = 40
   weight_decay: float = 1e-4
   clip_norm: float = 5.0
-  label_smoothing: float = 0.0
+  contrast: point_contrast.Config | None = dataclasses.field(
+    default_factory=lambda: point_contrast.Config(layers=("layer2", "layer3"))
+  )
   log_every: int = 50
-  checkpoint_every: int = 200
+  checkpoint_every: int = 240
 
 
 def create_model(config: Config) -> Any:
@@ -86,6 +93,13 @@ def make_batches(config: Config):
     config.num_train,
     config.image_size,
   )
+  regions = None
+  if config.contrast:
+    regions = point_contrast.make_batches(
+      dataclasses.replace(
+        config.contrast, seed=config.seed, batch_size=config.batch_size
+      )
+    )
 
   def batch(step: int) -> dict[str, np.ndarray]:
     indices = step * config.batch_size + np.arange(config.batch_size)
@@ -97,11 +111,14 @@ def make_batches(config: Config):
     rows = np.array(
       [orders[e][i % len(images)] for e, i in zip(epochs, indices, strict=True)]
     )
-    return {
+    drawn = {
       "index": indices.astype(np.int32),
       "image": images[rows],
       "label": labels[rows],
     }
+    if regions is not None:
+      drawn["regions"] = regions(step)["regions"]
+    return drawn
 
   return batch
 
@@ -129,27 +146,40 @@ def normalize(images: jax.Array) -> jax.Array:
 
 def make_loss(config: Config, model: Any):
   """loss_fn of `train.make_step`."""
-  classes = len(data.TEXTURE_NAMES)
+  geometry = nn.endpoint_info(model)
 
   def loss_fn(params, batch_stats, batch, key):
     keys = train.example_keys(key, batch["index"])
+    count = len(batch["label"])
     images = batch["image"].astype(jnp.float32) / 255
-    images = jax.vmap(augment)(keys, images)
-    (logits, _), updates = model.apply(
+    images = [jax.vmap(augment)(keys, images)]
+    if config.contrast:
+      draw = functools.partial(
+        point_contrast.draw_views, size=config.image_size
+      )
+      other_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+      views, points, valid = jax.vmap(draw)(other_keys, batch["regions"])
+      images += [views[:, 0], views[:, 1]]
+    (logits, maps), updates = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      normalize(images),
+      normalize(jnp.concatenate(images)),
       train=True,
       mutable=["batch_stats"],
     )
-    targets = optax.smooth_labels(
-      jax.nn.one_hot(batch["label"], classes), config.label_smoothing
+    logits = logits[:count]
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+      logits, batch["label"]
     )
-    losses = optax.softmax_cross_entropy(logits, targets)
     hits = logits.argmax(-1) == batch["label"]
-    return {"cross_entropy": (losses.sum(), losses.shape[0])}, {
-      "batch_stats": updates["batch_stats"],
-      "metrics": {"accuracy": (hits.sum(), hits.shape[0])},
-    }
+    terms = {"cross_entropy": (losses.sum(), count)}
+    metrics = {"accuracy": (hits.sum(), count)}
+    if config.contrast:
+      maps = {name: maps[name][count:] for name in config.contrast.layers}
+      more = point_contrast.contrast_terms(
+        config.contrast, geometry, maps, points, valid
+      )
+      terms, metrics = terms | more[0], metrics | more[1]
+    return terms, {"batch_stats": updates["batch_stats"], "metrics": metrics}
 
   return loss_fn
 
@@ -177,6 +207,7 @@ def finish(
       "mean": MEAN,
       "std": STD,
       "class_names": data.TEXTURE_NAMES,
-      "data": f"{config.num_train} generated pictures of 20 textures",
+      "data": f"{config.num_train} generated pictures of 20 textures"
+      + (", and the canvases of vgg_small" if config.contrast else ""),
     },
   )

@@ -32,10 +32,9 @@ SIZES = (
 
 
 def _torch_resize(image, size, settings):
-  x = torch.from_numpy(image).permute(0, 3, 1, 2)
-  settings = dict(settings)
-  if settings["mode"] not in ("bilinear", "bicubic"):
-    settings["align_corners"] = None
+  """NHWC tensor or array in, NHWC tensor out."""
+  x = torch.as_tensor(image).permute(0, 3, 1, 2)
+  settings = {"align_corners": None, **settings}
   y = functional.interpolate(x, size=size, **settings)
   return y.permute(0, 2, 3, 1)
 
@@ -62,21 +61,14 @@ class ResizeTest(parameterized.TestCase):
     rng = np.random.default_rng(1)
     image = rng.uniform(size=(2, *size_in, 3))
     weights = rng.normal(size=(2, *size, 3))
-    x = torch.from_numpy(image).permute(0, 3, 1, 2).requires_grad_()
-    y = _torch_resize(x.detach().permute(0, 2, 3, 1).numpy(), size, settings)
-    del y
-    keywords = dict(settings)
-    if keywords["mode"] not in ("bilinear", "bicubic"):
-      keywords["align_corners"] = None
-    y = functional.interpolate(x, size=size, **keywords)
-    (y.permute(0, 2, 3, 1) * torch.from_numpy(weights)).sum().backward()
+    x = torch.tensor(image, requires_grad=True)
+    y = _torch_resize(x, size, settings)
+    (y * torch.from_numpy(weights)).sum().backward()
     with jax.enable_x64(True):
       got = jax.grad(
         lambda v: (ops.resize(v, size, **settings) * weights).sum()
       )(image)
-    np.testing.assert_allclose(
-      got, x.grad.permute(0, 2, 3, 1).numpy(), atol=1e-11
-    )
+    np.testing.assert_allclose(got, x.grad.numpy(), atol=1e-11)
 
   @parameterized.parameters("nearest", "nearest-exact")
   def test_nearest_picks_the_same_pixels(self, mode):

@@ -1,4 +1,4 @@
-"""resnet_small: classifier of the 20 generated textures.
+"""resnet_small: classifier of 20 textures, with point contrast beside it.
 
 Run:     python -m experiments.pretrain.train resnet_small \
              --workdir runs/resnet_small
@@ -24,6 +24,7 @@ def tiny(config: texture_classes.Config) -> texture_classes.Config:
     num_test=40,
     batch_size=8,
     num_steps=4,
+    contrast=dataclasses.replace(config.contrast, num_canvases=2),
     warmup_steps=1,
     log_every=2,
     checkpoint_every=2,

@@ -20,7 +20,7 @@ def tiny(config: point_contrast.Config) -> point_contrast.Config:
   return dataclasses.replace(
     config,
     num_canvases=2,
-    batch_size=4,
+    batch_size=8,
     num_steps=4,
     warmup_steps=1,
     log_every=2,

@@ -1,0 +1,56 @@
+"""The files in assets/: small, described, and better than random weights."""
+
+import dataclasses
+import importlib.resources
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax import data, metrics, weights
+from vision_jax.systems import elf
+
+
+@pytest.mark.parametrize("name", weights.BUNDLED)
+def test_file_is_small_and_has_a_card(name):
+  path = importlib.resources.files("vision_jax.assets") / f"{name}.safetensors"
+  assert 10_000 < path.stat().st_size < 4_000_000
+  _, _, metadata = weights.load_bundled(name)
+  assert metadata.model == name
+  assert metadata.licence == "Apache-2.0"
+  for word in ("Data:", "Command:", "minutes", "At the end:"):
+    assert word in metadata.card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", weights.BUNDLED)
+def test_beats_random_weights_on_unseen_photographs(name):
+  """The full comparison is experiments/pretrain; here one pair a photo."""
+  module, trained, metadata = weights.load_bundled(name)
+  random = jax.jit(module.init)(jax.random.key(5), jnp.zeros((1, 64, 64, 3)))
+  config = dataclasses.replace(
+    elf.SETTINGS[name],
+    mean=metadata.preprocessing.mean,
+    std=metadata.preprocessing.std,
+    threshold="none",
+    max_keypoints=200,
+  )
+  scores = {"trained": [], "random": []}
+  for pair in data.homography_pairs(num_per_image=1, seed=1, size=(240, 320)):
+    truth = metrics.homography_ground_truth(
+      pair.homography_0to1, (240, 320), (240, 320)
+    )
+    for kind, variables in (("trained", trained), ("random", random)):
+      points = []
+      for image in (pair.image0, pair.image1):
+        k = elf.extract(module, variables, image, config)
+        valid = np.asarray(k.valid)
+        points.append(
+          (np.asarray(k.xy)[valid], np.asarray(k.descriptors)[valid])
+        )
+      (xy0, d0), (xy1, d1) = points
+      scores[kind].append(metrics.matching_score(xy0, xy1, d0, d1, truth))
+  gain = np.mean(scores["trained"]) - np.mean(scores["random"])
+  print(f"{name}: gain in matching score {gain:+.3f}")
+  assert gain > 0.05

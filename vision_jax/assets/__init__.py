@@ -1,0 +1,1 @@
+"""Small weights trained by `experiments/` of this repository."""
