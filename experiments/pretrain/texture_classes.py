@@ -2,9 +2,8 @@
 
 Each step classifies generated pictures (which of 20 patterns fills the object?
 `vision_jax.data.textures`, GENERATED.md) and matches points between two views
-of other scenes (`point_contrast`), in one forward pass over both. The
-classification alone leaves ELF's matching score where random weights have it;
-README.md has the numbers.
+of other scenes (`point_contrast`), in one forward pass over both, because
+classes alone teach a network little about where things are.
 """
 
 import dataclasses

@@ -24,10 +24,7 @@ __all__ = [
 ]
 
 # Model -> file in vision_jax/assets.
-BUNDLED: dict[str, str] = {
-  "vgg_small": "vgg_small.safetensors",
-  "resnet_small": "resnet_small.safetensors",
-}
+BUNDLED: dict[str, str] = {"vgg_small": "vgg_small.safetensors"}
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
 

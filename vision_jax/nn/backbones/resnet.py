@@ -267,8 +267,8 @@ def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
 def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
   """ResNet-18 at a quarter of the width, with output stride 16.
 
-  The network behind the bundled weights `resnet_small`, a classifier of the
-  20 generated texture classes trained by `experiments/pretrain`.
+  A small classifier of the 20 generated texture classes, trained by
+  `experiments/pretrain`.
   """
   settings = {"width": 16, "output_stride": 16} | kwargs
   return ResNet((2, 2, 2, 2), False, num_classes, **settings)
