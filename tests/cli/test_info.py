@@ -25,6 +25,15 @@ class InfoTest(command_case.CommandCase):
     self.assertIn("32 x 48 x 64", result.out)
     self.assertIn("11,689,512 parameters", result.out)
 
+  def test_weights_are_listed_and_described(self):
+    result = self.run_command("info", "vgg16")
+    self.assertIn("IMAGENET1K_V1 (top-1 71.59 %)", result.out)
+    result = self.run_command("info", "vgg_small", "--weights", "bundled")
+    self.assertIn("card: Data: 20 synthetic dead-leaves canvases", result.out)
+    self.assertIn("licence: Apache-2.0", result.out)
+    result = self.run_command("info", "vgg16", "--weights", "none.safetensors")
+    self.assertEqual(result.code, 2)
+
   def test_bad_input(self):
     result = self.run_command("info", "vgg99")
     self.assert_one_line(result, 2, "unknown model 'vgg99'; known: .*vgg16")

@@ -23,11 +23,13 @@ class InfoOptions(CommonOptions):
   Attributes:
     model: Name of the network, for example vgg16.
     image_size: Height and width of the input.
+    weights: "bundled" or a converted .safetensors file, to print its card.
     out: JSON file to write the table to.
   """
 
   model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
   image_size: tuple[int, int] = (224, 224)
+  weights: str | None = None
   out: pathlib.Path | None = None
 
   def run(self) -> int:
@@ -80,6 +82,7 @@ class InfoOptions(CommonOptions):
         ("endpoint", "channels", "stride", "offset", "field"), ends, left=1
       )
     )
+    print("\n" + _weights_text(self.model, self.weights))
     if self.out is not None:
       write_json(
         self.out,
@@ -92,6 +95,35 @@ class InfoOptions(CommonOptions):
       )
       print(f"\nwritten: {self.out}")
     return 0
+
+
+def _weights_text(model: str, source: str | None) -> str:
+  """The card of a weights file, or what weights there are."""
+  from vision_jax import weights
+
+  if source is None:
+    names = [
+      name if entry.features_only else f"{name} (top-1 {entry.accuracy:.2f} %)"
+      for name, entry in weights.CATALOG.get(model, {}).items()
+    ]
+    names += ["bundled"] if model in weights.BUNDLED else []
+    return "weights: " + (", ".join(names) or "random only")
+  if source == "bundled":
+    metadata = weights.load_bundled(model)[2]
+  else:
+    metadata = weights.load_model(source)[2]
+    if metadata.model != model:
+      raise UserError(
+        f"{source} holds weights of {metadata.model}, not {model}"
+      )
+  return "\n".join(
+    [
+      f"weights: {source}, from {metadata.source}",
+      f"licence: {metadata.licence}",
+      f"card: {metadata.card}",
+      f"preprocessing: {metadata.preprocessing}",
+    ]
+  )
 
 
 def _text(value: int | None) -> str:
