@@ -31,7 +31,7 @@ class EndpointInfoTest(chex.TestCase):
     net = backbones.vgg_small()
     info = nn.endpoint_info(net)[layer]
     x = jax.random.uniform(jax.random.key(0), (1, 160, 176, 3))
-    variables = net.init(jax.random.key(1), x)
+    variables = jax.jit(net.init)(jax.random.key(1), x)
     row, col = 64 // info.stride, 80 // info.stride
     touched = np.zeros((160, 176), bool)
     grad = jax.jit(

@@ -34,9 +34,9 @@ class SaliencyTest(chex.TestCase):
     with jax.enable_x64(True):
       image = np.random.default_rng(2).normal(size=(8, 8, 3))
       f = lambda i: _small_net(i, np.float64)["b"]  # noqa: E731
-      jacobian = jax.jacfwd(f)(jnp.asarray(image))
+      jacobian = jax.jit(jax.jacfwd(f))(jnp.asarray(image))
       expected = np.abs(np.einsum("hwc,hwcijk->ijk", f(image), jacobian))
-      got = ops.saliency(f, jnp.asarray(image))
+      got = jax.jit(lambda i: ops.saliency(f, i))(jnp.asarray(image))
       np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
   def test_linear_layer_is_one_five_by_five_filter(self):
@@ -65,7 +65,7 @@ class SaliencyTest(chex.TestCase):
   def test_vmap_equals_loop_and_batch(self):
     images = np.random.default_rng(4).normal(size=(3, 12, 14, 3))
     images = images.astype(np.float32)
-    f = lambda i: ops.saliency(lambda v: _small_net(v)["b"], i)  # noqa: E731
+    f = jax.jit(lambda i: ops.saliency(lambda v: _small_net(v)["b"], i))
     expected = np.stack([f(i) for i in images])
     np.testing.assert_allclose(
       jax.vmap(f)(images), expected, atol=1e-6 * expected.max()
@@ -76,7 +76,7 @@ class SaliencyTest(chex.TestCase):
     loss = lambda i: ops.saliency(  # noqa: E731
       lambda v: _small_net(v)["a"], i
     ).sum()
-    g = jax.grad(loss)(image)
+    g = jax.jit(jax.grad(loss))(image)
     direction = np.random.default_rng(6).normal(size=image.shape)
     with jax.enable_x64(True):
       f = lambda i: ops.saliency(  # noqa: E731

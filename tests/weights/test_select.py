@@ -66,7 +66,7 @@ class LoadBundledTest(_Base):
   def test_every_name_has_a_constructor(self):
     self.assertContainsSubset(weights.BUNDLED, backbones.MODELS)
 
-  @parameterized.parameters(*weights.BUNDLED)
+  @parameterized.parameters(*[(name,) for name in weights.BUNDLED])
   def test_reads_the_asset(self, name):
     _, variables = _save(self.bundle() / weights.BUNDLED[name], name)
     for module, values, metadata in (

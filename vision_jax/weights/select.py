@@ -72,7 +72,7 @@ def load_bundled(name: str) -> Model:
   """Loads a network whose weights come with the package.
 
   Args:
-    name: "vgg_small" or "resnet_small".
+    name: a key of `BUNDLED`, such as "vgg_small".
 
   Returns:
     (module, variables, metadata); the metadata holds the card: data, command,
@@ -88,7 +88,7 @@ def load_bundled(name: str) -> Model:
     ...   weights.load_bundled("vgg99")
     ... except weights.WeightsError as error:
     ...   print(error)
-    load_bundled: `name` must be one of ['vgg_small', 'resnet_small'], got \
+    load_bundled: `name` must be one of ['vgg_small'], got \
 'vgg99'.
   """
   if name not in BUNDLED:

@@ -11,7 +11,7 @@ class VGGTest(chex.TestCase):
   def test_endpoints_and_unused_layers_cost_nothing(self):
     net = backbones.vgg_small()
     x = jnp.ones((1, 48, 64, 3))
-    variables = net.init(jax.random.key(0), x)
+    variables = jax.jit(net.init)(jax.random.key(0), x)
     logits, endpoints = net.apply(variables, x)
     self.assertIsNone(logits)
     self.assertEqual(endpoints["pool4"].shape, (1, 3, 4, 128))
@@ -39,16 +39,17 @@ class VGGTest(chex.TestCase):
       backbones.fold_batch_norm(folded, folded_variables)
 
   def test_train_mode_updates_statistics_and_drops_units(self):
-    net = backbones.vgg11_bn(num_classes=3, hidden=16)
+    net = backbones.VGG(((4,), (8,)), True, num_classes=3, hidden=16)
     x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
-    variables = net.init(jax.random.key(1), x)
-    (a, _), updates = net.apply(
-      variables,
-      x,
-      train=True,
-      mutable=["batch_stats"],
-      rngs={"dropout": jax.random.key(2)},
+    variables = jax.jit(net.init)(jax.random.key(1), x)
+    run = jax.jit(
+      lambda k: net.apply(
+        variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": k}
+      )
     )
+    (a, _), updates = run(jax.random.key(2))
+    (b, _), _ = run(jax.random.key(3))
+    self.assertGreater(float(jnp.abs(a - b).max()), 0)
     self.assertEqual(a.shape, (2, 3))
     moved = jax.tree.map(
       lambda new, old: float(jnp.abs(new - old).max()),
