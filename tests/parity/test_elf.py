@@ -10,36 +10,9 @@ import torch
 from absl.testing import parameterized
 
 from experiments.benchmarks import torch_elf
-from vision_jax import data, nn, weights
+from vision_jax import data, weights
 from vision_jax.nn import backbones
 from vision_jax.systems import elf
-
-
-def _seen_by_near_ties(network, images, module):
-  """Pixels [B, H, W] that a pooling window without a clear maximum can see."""
-  network = copy.deepcopy(network).double()
-  info = nn.endpoint_info(module)
-  batch, _, height, width = images.shape
-  unsure = np.zeros((batch, height, width), bool)
-  x, pools = images.double(), 0
-  for layer in network:
-    if isinstance(layer, torch.nn.MaxPool2d):
-      pools += 1
-      windows = x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
-      top = windows.topk(2, dim=-1).values
-      limit = 2e-6 * float(x.abs().max())
-      close = (top[..., 0] - top[..., 1] < limit) & (top[..., 0] > 0)
-      stride, offset, _, field = info[f"pool{pools}"]
-      for b, y, x_cell in torch.nonzero(close.any(1)).tolist():
-        half = (field - 1) / 2
-        row, col = stride * y + offset, stride * x_cell + offset
-        unsure[
-          b,
-          max(0, int(row - half)) : int(row + half) + 1,
-          max(0, int(col - half)) : int(col + half) + 1,
-        ] = True
-    x = layer(x)
-  return unsure
 
 
 class ElfTest(chex.TestCase):
@@ -59,20 +32,40 @@ class ElfTest(chex.TestCase):
     normal = elf.preprocess(jnp.asarray(images), self.config)
     return torch.from_numpy(np.array(normal)).permute(0, 3, 1, 2)
 
-  @parameterized.parameters(("pool2", 10), ("pool4", 24))
-  def test_saliency_equals_autograd(self, layer, upto):
-    """Where rounding decides no maximum; elsewhere float64 is compared."""
-    got = elf.saliency(
+  def _saliency(self, layer, upto):
+    """Ours and torch's in float32, and torch's in float64, [B, H, W, 3]."""
+    ours = elf.saliency(
       self.module, self.variables, self.images, layer, self.config
     )[layer]
-    tensor = self._tensor(self.images)
-    expected = torch_elf.saliency(self.network[:upto], tensor)
-    expected = expected.permute(0, 2, 3, 1).numpy()
-    error = np.abs(np.asarray(got) - expected) / expected.max()
-    unsure = _seen_by_near_ties(self.network[:upto], tensor, self.module)
-    print(f"{layer}: {unsure.mean():.1%} of the pixels depend on a near tie")
-    self.assertLess(unsure.mean(), 0.6)
-    self.assertLess(error[~unsure].max(), 1e-4)
+    network, tensor = self.network[:upto], self._tensor(self.images)
+    theirs = torch_elf.saliency(network, tensor)
+    exact = torch_elf.saliency(copy.deepcopy(network).double(), tensor.double())
+    return np.asarray(ours), *(
+      t.permute(0, 2, 3, 1).numpy() for t in (theirs, exact)
+    )
+
+  def test_saliency_equals_autograd(self):
+    ours, theirs, _ = self._saliency("pool2", 10)
+    self.assertGreater(theirs.std(), 0)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * theirs.max())
+
+  def test_deep_saliency_is_as_exact_as_torch(self):
+    """The derivative jumps where a ReLU or a maximum is decided by rounding.
+
+    Behind ten layers such units are many, and two float32 implementations
+    differ wherever one of them is seen; so both are compared with float64.
+    """
+    ours, theirs, exact = self._saliency("pool4", 24)
+    errors = {}
+    for name, value in (("ours", ours), ("torch", theirs)):
+      errors[name] = np.abs(value - exact) / exact.max()
+      print(
+        f"{name}: mean {errors[name].mean():.1e}, median "
+        f"{np.median(errors[name]):.1e}, above 1e-4: "
+        f"{(errors[name] > 1e-4).mean():.2%}"
+      )
+    self.assertLess(np.median(errors["ours"]), 1e-5)
+    self.assertLess(errors["ours"].mean(), 2 * errors["torch"].mean() + 1e-6)
 
   @parameterized.parameters(("pool2", 10), ("pool4", 24))
   def test_saliency_equals_autograd_in_float64(self, layer, upto):
