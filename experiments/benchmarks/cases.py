@@ -68,21 +68,6 @@ def _ready(function: Callable, *args: Any) -> Callable[[], Any]:
   return lambda: jax.block_until_ready(function(*args))
 
 
-def _forward(
-  name: str, make: Callable[[bool], torch.nn.Module], module, variables
-):
-  images = _image()[:, :224, :224]
-  apply = jax.jit(lambda v, x: module.apply(v, x)[0])
-
-  @torch.no_grad()
-  def run(network, tensor):
-    return network(tensor)
-
-  flops = sum(r.flops for r in layer_table(module, image_size=(224, 224)))
-  ours = _ready(apply, variables, jnp.asarray(images))
-  return {"vision_jax": ours, **_in_torch(make, run, images)}, {"flops": flops}
-
-
 def _torchvision(name: str, module, variables) -> Callable[[bool], Any]:
   """Torchvision's network with the same weights."""
   from tests.parity.torchvision_shim import torchvision
@@ -105,7 +90,16 @@ def forward(name: str):
   module = backbones.MODELS[name]()
   variables = weights.random_variables(module, seed=0)
   make = _torchvision(name, module, variables)
-  return _forward(name, make, module, jax.device_put(variables))
+  images = _image()[:, :224, :224]
+  apply = jax.jit(lambda v, x: module.apply(v, x)[0])
+
+  @torch.no_grad()
+  def run(network, tensor):
+    return network(tensor)
+
+  flops = sum(r.flops for r in layer_table(module, image_size=(224, 224)))
+  ours = _ready(apply, jax.device_put(variables), jnp.asarray(images))
+  return {"vision_jax": ours, **_in_torch(make, run, images)}, {"flops": flops}
 
 
 def vgg16_saliency(layer: str):

@@ -18,6 +18,8 @@ import numpy as np
 
 from vision_jax import data, nn, ops, train
 
+MEAN = (0.45, 0.45, 0.45)
+STD = (0.25, 0.25, 0.25)
 REGION = 256  # side of the region that both views are cut from, pixels
 
 
@@ -282,10 +284,6 @@ def normalize(images: jax.Array) -> jax.Array:
   return (images - jnp.array(MEAN).reshape(1, 1, 1, 3)) / jnp.array(
     STD
   ).reshape(1, 1, 1, 3)
-
-
-MEAN = (0.45, 0.45, 0.45)
-STD = (0.25, 0.25, 0.25)
 
 
 def evaluate(config: Config, model: Any, state: Any) -> dict[str, float]:

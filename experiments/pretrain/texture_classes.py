@@ -21,8 +21,6 @@ from vision_jax import data, nn, train
 
 # GENERATED.md: seed 0 is for training, seed 1 for testing.
 TRAIN_SET, TEST_SET = 0, 1
-MEAN = (0.45, 0.45, 0.45)
-STD = (0.25, 0.25, 0.25)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +136,6 @@ def augment(key: jax.Array, image: jax.Array) -> jax.Array:
   return (image - 0.5) * gain + 0.5 + lift
 
 
-def normalize(images: jax.Array) -> jax.Array:
-  """The network's input from RGB in [0, 1]."""
-  return (images - MEAN[0]) / STD[0]
-
-
 def make_loss(config: Config, model: Any):
   """loss_fn of `train.make_step`."""
   geometry = nn.endpoint_info(model)
@@ -161,7 +154,7 @@ def make_loss(config: Config, model: Any):
       images += [views[:, 0], views[:, 1]]
     (logits, maps), updates = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      normalize(jnp.concatenate(images)),
+      point_contrast.normalize(jnp.concatenate(images)),
       train=True,
       mutable=["batch_stats"],
     )
@@ -187,7 +180,9 @@ def evaluate(config: Config, model: Any, state: Any) -> dict[str, float]:
   """Top-1 accuracy on the held-out pictures, every one counted once."""
   images, labels = _draw_set(TEST_SET, 0, config.num_test, config.image_size)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  apply = jax.jit(lambda v, x: model.apply(v, normalize(x / 255.0))[0])
+  apply = jax.jit(
+    lambda v, x: model.apply(v, point_contrast.normalize(x / 255.0))[0]
+  )
   hits = 0
   for i in range(0, len(images), 250):
     logits = apply(variables, images[i : i + 250].astype(np.float32))
@@ -203,8 +198,8 @@ def finish(
     model.clone(axis_name=None),
     variables,
     {
-      "mean": MEAN,
-      "std": STD,
+      "mean": point_contrast.MEAN,
+      "std": point_contrast.STD,
       "class_names": data.TEXTURE_NAMES,
       "data": f"{config.num_train} generated pictures of 20 textures"
       + (", and the canvases of vgg_small" if config.contrast else ""),

@@ -2,10 +2,8 @@
 
 import io
 import os
-import pathlib
 import pickle
 import sys
-import tempfile
 import zipfile
 
 import ml_dtypes
@@ -19,26 +17,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import torch_files as tf
 
-
-class _Base(parameterized.TestCase):
-  def folder(self):
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    return pathlib.Path(folder.name)
-
-  def write(self, raw, name="weights.pth"):
-    path = self.folder() / name
-    path.write_bytes(raw)
-    return path
-
-  def fails(self, raw, message, name="weights.pth"):
-    path = self.write(raw, name)
-    with self.assertRaisesRegex(weights.WeightsError, message) as context:
-      weights.read_state_dict(path)
-    text = str(context.exception)
-    self.assertIn(str(path), text)
-    self.assertNotIn("\n", text)
-    return text
+from tests.weights import file_case
 
 
 def _values(dtype):
@@ -47,7 +26,7 @@ def _values(dtype):
   return values.astype(dtype)
 
 
-class ZipAndLegacyTest(_Base):
+class ZipAndLegacyTest(file_case.FileCase):
   def both(self, tensors, storages):
     """Reads the same content in both formats and checks they agree."""
     content = {name: tf.tensor(**kwargs) for name, kwargs in tensors.items()}
@@ -180,7 +159,7 @@ class ZipAndLegacyTest(_Base):
     self.assertEqual(got["b"], 2.5)
 
 
-class OtherFormatsTest(_Base):
+class OtherFormatsTest(file_case.FileCase):
   def test_safetensors(self):
     path = self.folder() / "any_name.bin"
     arrays = {
@@ -210,7 +189,7 @@ class OtherFormatsTest(_Base):
       weights.read_metadata(path)
 
 
-class BrokenFilesTest(_Base):
+class BrokenFilesTest(file_case.FileCase):
   def whole(self):
     values = _values("float32")
     new = tf.zip_file(

@@ -2,40 +2,17 @@
 
 import io
 import os
-import pathlib
 import pickle
 import sys
-import tempfile
 import zipfile
 
 from absl.testing import absltest, parameterized
-
-from vision_jax import weights
 
 sys.path.insert(0, os.path.dirname(__file__))
 
 import torch_files as tf
 
-
-class _Base(parameterized.TestCase):
-  def folder(self):
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    return pathlib.Path(folder.name)
-
-  def write(self, raw, name="weights.pth"):
-    path = self.folder() / name
-    path.write_bytes(raw)
-    return path
-
-  def fails(self, raw, message, name="weights.pth"):
-    path = self.write(raw, name)
-    with self.assertRaisesRegex(weights.WeightsError, message) as context:
-      weights.read_state_dict(path)
-    text = str(context.exception)
-    self.assertIn(str(path), text)
-    self.assertNotIn("\n", text)
-    return text
+from tests.weights import file_case
 
 
 class Attack:
@@ -48,7 +25,7 @@ class Attack:
     return os.system, (f"touch {self.path}",)
 
 
-class MaliciousPickleTest(_Base):
+class MaliciousPickleTest(file_case.FileCase):
   def sentinel(self):
     return self.folder() / "code_was_run"
 

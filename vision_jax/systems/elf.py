@@ -304,11 +304,15 @@ def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
   return jnp.asarray(image)
 
 
+# The network is followed once, not at every call.
+_geometry = functools.lru_cache(maxsize=64)(endpoint_info)
+
+
 def _check_layers(
   function: str, module: nn.Module, wanted: Sequence[str]
 ) -> dict:
   """Geometry of the endpoints; names the known ones if any is missing."""
-  info = endpoint_info(module)
+  info = _geometry(module)
   unknown = [name for name in wanted if name not in info]
   if unknown:
     raise ValueError(
@@ -378,7 +382,7 @@ def saliency(
 
 @functools.partial(jax.jit, static_argnames=("module", "config"))
 def _extract(module, variables, image, config, region):
-  info = endpoint_info(module)
+  info = _geometry(module)
   geometry = [info[name] for name in config.descriptor_layers]
 
   def endpoint(x, name):
