@@ -65,10 +65,7 @@ def load_networks(model: str, runs: tuple[pathlib.Path, ...], randoms: int):
   ]
   networks = []
   for k, (module, variables, metadata) in enumerate(loaded):
-    preprocess = metadata.preprocessing
-    config = dataclasses.replace(
-      elf.SETTINGS[model], mean=preprocess.mean, std=preprocess.std
-    )
+    config = elf.make_config(model, metadata.preprocessing)
     networks.append((f"trained {k}", module, variables, config))
   _, module, _, config = networks[0]
   for k in range(randoms):

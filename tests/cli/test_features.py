@@ -10,21 +10,6 @@ from vision_jax.weights import Preprocess
 
 
 class ElfConfigTest(parameterized.TestCase):
-  @parameterized.parameters(
-    ("vgg16", "pool2", ("pool4",)),
-    ("vgg11_bn", "pool2", ("pool4",)),
-    ("resnet101", "layer1", ("layer3",)),
-    ("resnext50_32x4d", "layer1", ("layer3",)),
-    ("wide_resnet50_2", "layer1", ("layer3",)),
-    ("alexnet", "pool1", ("pool2",)),
-  )
-  def test_layers_by_family(self, model, saliency, descriptors):
-    config = features.elf_config(
-      options.FeatureOptions(model=model), Preprocess()
-    )
-    self.assertEqual(config.saliency_layer, saliency)
-    self.assertEqual(config.descriptor_layers, descriptors)
-
   def test_options_override(self):
     config = features.elf_config(
       options.FeatureOptions(
@@ -41,22 +26,6 @@ class ElfConfigTest(parameterized.TestCase):
     self.assertEqual(config.descriptor_layers, ("pool2", "pool3"))
     self.assertTrue(config.quantize)
     self.assertEqual(config.radius, elf.SETTINGS["vgg16"].radius)
-
-  def test_preprocessing_is_that_of_the_weights(self):
-    preprocess = Preprocess(
-      mean=(104.0, 117.0, 124.0),
-      std=(1.0, 2.0, 4.0),
-      scale=255.0,
-      channel_order="BGR",
-    )
-    config = features.elf_config(
-      options.FeatureOptions(model="vgg16"), preprocess
-    )
-    image = np.random.default_rng(0).random((4, 5, 3)).astype(np.float32)
-    expected = (255.0 * image[..., ::-1] - preprocess.mean) / preprocess.std
-    np.testing.assert_allclose(
-      elf.preprocess(image, config), expected, rtol=1e-4, atol=1e-3
-    )
 
 
 class LoadExtractorTest(parameterized.TestCase):

@@ -1,6 +1,5 @@
 """The files in assets/: small, described, and better than random weights."""
 
-import dataclasses
 import importlib.resources
 
 import jax
@@ -29,12 +28,8 @@ def test_beats_random_weights_on_unseen_photographs(name):
   """The full comparison is experiments/pretrain; here one pair a photo."""
   module, trained, metadata = weights.load_bundled(name)
   random = jax.jit(module.init)(jax.random.key(5), jnp.zeros((1, 64, 64, 3)))
-  config = dataclasses.replace(
-    elf.SETTINGS[name],
-    mean=metadata.preprocessing.mean,
-    std=metadata.preprocessing.std,
-    threshold="none",
-    max_keypoints=200,
+  config = elf.make_config(
+    name, metadata.preprocessing, threshold="none", max_keypoints=200
   )
   scores = {"trained": [], "random": []}
   for pair in data.homography_pairs(num_per_image=1, seed=1, size=(240, 320)):

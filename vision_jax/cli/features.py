@@ -1,7 +1,6 @@
 """From the options to key points in the pixels of a file."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vision_jax.cli.options import FeatureOptions
@@ -126,34 +125,15 @@ def load_extractor(options: FeatureOptions) -> Extractor:
 def elf_config(
   options: FeatureOptions, preprocess: "Preprocess"
 ) -> "elf.ElfConfig":
-  """Settings of ELF for a model, its weights and the options.
-
-  A model without settings of its own takes those of its family: VGG16,
-  AlexNet or ResNet-50.
-  """
+  """Settings of ELF for a model, its weights and the options."""
   from vision_jax.systems import elf
 
-  model = options.model
-  if model not in elf.SETTINGS:
-    is_residual = "resn" in model
-    model = "resnet50" if is_residual else "vgg16"
-  base = elf.SETTINGS[model]
-  return dataclasses.replace(
-    base,
-    max_keypoints=options.max_keypoints,
-    quantize=options.quantize,
-    saliency_layer=options.saliency_layer or base.saliency_layer,
-    descriptor_layers=options.descriptor_layers or base.descriptor_layers,
-    # (scale x - mean) / std, written for images in [0, 1].
-    mean=_per_channel(preprocess.mean, preprocess.scale),
-    std=_per_channel(preprocess.std, preprocess.scale),
-    channel_order="BGR" if preprocess.channel_order == "BGR" else "RGB",
-  )
-
-
-def _per_channel(
-  values: Sequence[float], scale: float
-) -> tuple[float, float, float]:
-  """Three values for images in [0, 1] from those for images times `scale`."""
-  first, second, third = (value / scale for value in values)
-  return first, second, third
+  changes: dict[str, Any] = {
+    "max_keypoints": options.max_keypoints,
+    "quantize": options.quantize,
+  }
+  if options.saliency_layer:
+    changes["saliency_layer"] = options.saliency_layer
+  if options.descriptor_layers:
+    changes["descriptor_layers"] = options.descriptor_layers
+  return elf.make_config(options.model, preprocess, **changes)

@@ -1,6 +1,5 @@
 """ELF on the demo page: saliency, key points, matches, beside SIFT."""
 
-import dataclasses
 import time
 from typing import Any, NamedTuple
 
@@ -38,10 +37,9 @@ class _Result(NamedTuple):
 def _methods() -> tuple[list[_Method], Any]:
   """ELF with bundled and with random weights, and SIFT; and the network."""
   module, variables, preprocess = weights.resolve("vgg_small", "bundled")
-  config = dataclasses.replace(
-    elf.SETTINGS["vgg_small"],
-    mean=preprocess.mean,
-    std=preprocess.std,
+  config = elf.make_config(
+    "vgg_small",
+    preprocess,
     threshold="none",  # the same number of points for every method
   )
   random = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

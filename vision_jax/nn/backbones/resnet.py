@@ -123,8 +123,12 @@ class ResNet(nn.Module):
     width: channels of the stem.
     groups: groups of the 3x3 convolutions (ResNeXt).
     width_per_group: base width; 128 gives the wide networks.
-    output_stride: 32, or 16 or 8 by dilation instead of stride in the last
-      one or two stages (torchvision's replace_stride_with_dilation).
+    stem_kernel: side of the first convolution.
+    stem_stride: its stride; 1 for small images, where a stride of 4 before
+      the first block would leave too little.
+    output_stride: stride of `layer4`; smaller than its natural value (16 times
+      `stem_stride`) by dilation instead of stride in the last one or two
+      stages (torchvision's replace_stride_with_dilation).
     axis_name: device axis over which training statistics are averaged.
     dtype: type of the computation; None takes that of the images.
   """
@@ -135,6 +139,8 @@ class ResNet(nn.Module):
   width: int = 64
   groups: int = 1
   width_per_group: int = 64
+  stem_kernel: int = 7
+  stem_stride: int = 2
   output_stride: int = 32
   axis_name: str | None = None
   dtype: Any = None
@@ -147,7 +153,7 @@ class ResNet(nn.Module):
         f"{self.output_stride}."
       )
     expansion = 4 if self.bottleneck else 1
-    channels, dilation, total = self.width, 1, 4
+    channels, dilation, total = self.width, 1, 2 * self.stem_stride
     stages = []
     for stage, count in enumerate(self.num_blocks):
       planes = self.width * 2**stage
@@ -192,7 +198,12 @@ class ResNet(nn.Module):
     }
     endpoints = {}
     x = layers.Conv(
-      self.width, 7, 2, use_bias=False, dtype=self.dtype, name="conv1"
+      self.width,
+      self.stem_kernel,
+      self.stem_stride,
+      use_bias=False,
+      dtype=self.dtype,
+      name="conv1",
     )(images)
     x = layers.BatchNorm(**norm, name="bn1")(x)
     x = endpoints["conv1"] = layers.Relu(name="relu")(x)
@@ -265,10 +276,16 @@ def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
 
 
 def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
-  """ResNet-18 at a quarter of the width, with output stride 16.
+  """ResNet-18 at a quarter of the width, first convolution 3x3 of stride 1.
 
   A small classifier of the 20 generated texture classes, trained by
-  `experiments/pretrain`.
+  `experiments/pretrain`. Its strides are half of ResNet-18's: `layer2` has
+  the stride of VGG's `pool2`.
   """
-  settings = {"width": 16, "output_stride": 16} | kwargs
+  settings = {
+    "width": 16,
+    "stem_kernel": 3,
+    "stem_stride": 1,
+    "output_stride": 16,
+  } | kwargs
   return ResNet((2, 2, 2, 2), False, num_classes, **settings)

@@ -1,17 +1,9 @@
-r"""ELF: key points from the saliency of a pretrained network.
+"""From an image to ELF key points, and their matches; section 3 of the paper.
 
-Benbihi, Geist, Pradalier, "ELF: Embedded Localisation of Features in
-Pre-Trained CNN", ICCV 2019 (arXiv 1907.03261). Nothing is trained:
-
-* detector: local maxima of the saliency :math:`|F^T \partial F / \partial I|`
-  of a low layer F, blurred, thresholded by entropy, thinned;
-* descriptor: a deeper feature map of the same network, read at the points.
-
-The steps of section 3 are the functions of this file, in order: `preprocess`,
-`saliency`, `detect`, `describe`; `extract` chains them, `match` compares.
+The steps are the functions of this file: `saliency`, `detect`, `describe`;
+`extract` chains them, `match` compares.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Literal
@@ -23,110 +15,9 @@ import numpy as np
 
 from vision_jax import ops
 from vision_jax.nn import endpoint_info
+from vision_jax.systems.elf.settings import ElfConfig, preprocess
 
-__all__ = [
-  "SETTINGS",
-  "ElfConfig",
-  "describe",
-  "detect",
-  "extract",
-  "match",
-  "preprocess",
-  "saliency",
-]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclasses.dataclass(frozen=True)
-class ElfConfig:
-  """Settings of ELF; defaults are the paper's for VGG16.
-
-  Attributes:
-    saliency_layer: endpoint F whose saliency is the detector's map.
-    descriptor_layers: endpoints read as descriptors; each is L2-normalised,
-      several are concatenated.
-    threshold_blur: (taps, sigma) of the blur before the threshold is chosen.
-    denoise_blur: (taps, sigma) of the blur before maxima are taken.
-    threshold: "kapur" (entropy) or "none" (every maximum competes).
-    radius: Chebyshev radius r of the non-maximum suppression, pixels.
-    border: points nearer than b pixels to the border are dropped.
-    max_keypoints: K, the length of every result.
-    quantize: round the maps to 8 bits as the authors' code does.
-    sampling: "exact" registration of the descriptor cells, or "paper": the
-      authors' normalised coordinates, off by up to half a cell.
-    center: subtract each descriptor map's mean over the image.
-    standardize: use the mean and deviation of each image, as the authors do,
-      instead of `mean` and `std`.
-    mean: per channel, in the order of `channel_order`.
-    std: per channel.
-    channel_order: order in which the network reads the channels.
-  """
-
-  saliency_layer: str = "pool2"
-  descriptor_layers: tuple[str, ...] = ("pool4",)
-  threshold_blur: tuple[int, float] = (5, 4.0)
-  denoise_blur: tuple[int, float] = (5, 5.0)
-  threshold: Literal["kapur", "none"] = "kapur"
-  radius: int = 10
-  border: int = 10
-  max_keypoints: int = 500
-  quantize: bool = False
-  sampling: Literal["exact", "paper"] = "exact"
-  center: bool = False
-  standardize: bool = False
-  mean: tuple[float, ...] = IMAGENET_MEAN
-  std: tuple[float, ...] = IMAGENET_STD
-  channel_order: Literal["RGB", "BGR"] = "RGB"
-
-
-# VGG16 and AlexNet: the paper's layers and blurs. The paper has no ResNet; its
-# first stage has the stride of VGG's pool2, its third that of pool4. Bundled
-# networks: experiments/pretrain/README.md.
-SETTINGS: dict[str, ElfConfig] = {
-  "vgg16": ElfConfig(),
-  "alexnet": ElfConfig("pool1", ("pool2",)),
-  "resnet50": ElfConfig("layer1", ("layer3",)),
-  "vgg_small": ElfConfig(
-    "pool2", ("pool3", "pool4"), (5, 5.0), (5, 4.0), center=True
-  ),
-  "resnet_small": ElfConfig(
-    "layer1", ("layer2", "layer3"), (5, 5.0), (5, 4.0), center=True
-  ),
-}
-
-
-def preprocess(image: jax.Array, config: ElfConfig) -> jax.Array:
-  """What the network reads: channels ordered and normalised.
-
-  Args:
-    image: RGB in [0, 1], float [..., H, W, 3].
-    config: uses `standardize`, `mean`, `std`, `channel_order`.
-
-  Returns:
-    Network input, same shape.
-
-  Example:
-    >>> from vision_jax.systems import elf
-    >>> out = elf.preprocess(jnp.full((2, 2, 3), 0.485), elf.ElfConfig())
-    >>> print(out[0, 0, 0])
-    0.0
-
-  Source:
-    ELF authors' code (`standardize`: population deviation over all pixels and
-    channels, at least 1 / (H W C)); otherwise torchvision's normalisation.
-  """
-  if config.channel_order == "BGR":
-    image = image[..., ::-1]
-  if not config.standardize:
-    mean, std = (jnp.asarray(v, image.dtype) for v in (config.mean, config.std))
-    shape = (1,) * (image.ndim - 1) + (3,)
-    return (image - mean.reshape(shape)) / std.reshape(shape)
-  axes = (-3, -2, -1)
-  size = image.shape[-3] * image.shape[-2] * image.shape[-1]
-  deviation = jnp.maximum(image.std(axes, keepdims=True), 1.0 / size)
-  return (image - image.mean(axes, keepdims=True)) / deviation
+__all__ = ["describe", "detect", "extract", "match", "saliency"]
 
 
 def detect(

@@ -1,0 +1,35 @@
+r"""ELF: key points from the saliency of a pretrained network.
+
+Benbihi, Geist, Pradalier, "ELF: Embedded Localisation of Features in
+Pre-Trained CNN", ICCV 2019 (arXiv 1907.03261). Nothing is trained:
+
+* detector: local maxima of the saliency :math:`|F^T \partial F / \partial I|`
+  of a low layer F, blurred, thresholded by entropy, thinned;
+* descriptor: a deeper feature map of the same network, read at the points.
+"""
+
+from vision_jax.systems.elf.extraction import (
+  describe,
+  detect,
+  extract,
+  match,
+  saliency,
+)
+from vision_jax.systems.elf.settings import (
+  SETTINGS,
+  ElfConfig,
+  make_config,
+  preprocess,
+)
+
+__all__ = [
+  "SETTINGS",
+  "ElfConfig",
+  "describe",
+  "detect",
+  "extract",
+  "make_config",
+  "match",
+  "preprocess",
+  "saliency",
+]
