@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from vision_jax.cli.benchmark import BenchOptions
 from vision_jax.cli.convert import ConvertOptions
 from vision_jax.cli.demo import DemoOptions
 from vision_jax.cli.info import InfoOptions
@@ -31,6 +32,7 @@ _Command = (
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
+  | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
   | Annotated[DemoOptions, tyro.conf.subcommand("demo")]
 )
 

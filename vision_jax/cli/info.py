@@ -2,13 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
 from vision_jax.cli.options import CommonOptions
-from vision_jax.cli.support import UserError, check_outputs, write_json
+from vision_jax.cli.support import (
+  UserError,
+  check_outputs,
+  format_columns,
+  write_json,
+)
 
 __all__ = ["InfoOptions"]
 
@@ -62,7 +66,7 @@ class InfoOptions(CommonOptions):
     ]
     height, width = self.image_size
     print(f"{self.model}, input {height} x {width} x 3\n")
-    print(_columns(headers, rows, left=3))
+    print(format_columns(headers, rows, left=3))
     print(
       f"\n{sum(row.parameters for row in table):,} parameters,"
       f" {sum(row.flops for row in table) / 1e9:.2f} GFLOPs\n"
@@ -78,7 +82,7 @@ class InfoOptions(CommonOptions):
       for name, e in endpoints.items()
     ]
     print(
-      _columns(
+      format_columns(
         ("endpoint", "channels", "stride", "offset", "field"), ends, left=1
       )
     )
@@ -129,20 +133,3 @@ def _weights_text(model: str, source: str | None) -> str:
 def _text(value: int | None) -> str:
   """A number, or nothing where a layer has none."""
   return "" if value is None else str(value)
-
-
-def _columns(
-  headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
-) -> str:
-  """Aligned columns; the first `left` to the left, the rest to the right."""
-  lines = [tuple(headers), *map(tuple, rows)]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
-  texts = []
-  for line in lines:
-    cells = [
-      cell.ljust(width) if i < left else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    texts.append("  ".join(cells).rstrip())
-  texts.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
-  return "\n".join(texts)

@@ -16,6 +16,7 @@ __all__ = [
   "check_outputs",
   "describe_error",
   "fit_image",
+  "format_columns",
   "result_record",
   "write_json",
 ]
@@ -138,6 +139,23 @@ def result_record(options: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     "options": settings,
     "environment": viz.describe_environment(),
   }
+
+
+def format_columns(
+  headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
+) -> str:
+  """Aligned columns; the first `left` to the left, the rest to the right."""
+  lines = [tuple(headers), *map(tuple, rows)]
+  widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+  texts = []
+  for line in lines:
+    cells = [
+      cell.ljust(width) if i < left else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    texts.append("  ".join(cells).rstrip())
+  texts.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
+  return "\n".join(texts)
 
 
 def write_json(path: pathlib.Path, record: Mapping[str, Any]) -> None:
