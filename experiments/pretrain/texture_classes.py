@@ -32,14 +32,17 @@ class Config:
     seed: of the parameters and every draw; also picks the training pictures.
     num_train: training pictures, drawn once.
     num_test: held-out pictures.
-    image_size: side of a picture, pixels.
-    batch_size: pictures, and regions, per step, over all devices.
+    image_size: side of a picture and of a view, pixels.
+    batch_size: examples per step, over all devices; an example is one region,
+      seen twice, and some pictures.
+    pictures: pictures in an example.
     num_steps: updates.
     learning_rate: peak rate of Adam.
     warmup_steps: linear warm-up, then cosine to zero.
     weight_decay: decoupled.
     clip_norm: largest gradient norm.
     contrast: the second loss; its layers, temperature and canvases count.
+    contrast_weight: its factor; the classes learn slowly beside a larger one.
     log_every: updates between log lines.
     checkpoint_every: updates between checkpoints.
   """
@@ -48,18 +51,20 @@ class Config:
   seed: int = 0
   num_train: int = 8_000
   num_test: int = 1_000
-  image_size: int = 80
-  batch_size: int = 32
-  num_steps: int = 480
+  image_size: int = 64
+  batch_size: int = 12
+  pictures: int = 5
+  num_steps: int = 1600
   learning_rate: float = 3e-3
-  warmup_steps: int = 40
+  warmup_steps: int = 100
   weight_decay: float = 1e-4
   clip_norm: float = 5.0
-  contrast: point_contrast.Config | None = dataclasses.field(
+  contrast: point_contrast.Config = dataclasses.field(
     default_factory=lambda: point_contrast.Config(layers=("layer2", "layer3"))
   )
+  contrast_weight: float = 0.2
   log_every: int = 50
-  checkpoint_every: int = 240
+  checkpoint_every: int = 400
 
 
 def create_model(config: Config) -> Any:
@@ -90,32 +95,22 @@ def make_batches(config: Config):
     config.num_train,
     config.image_size,
   )
-  regions = None
-  if config.contrast:
-    regions = point_contrast.make_batches(
-      dataclasses.replace(
-        config.contrast, seed=config.seed, batch_size=config.batch_size
-      )
+  regions = point_contrast.make_batches(
+    dataclasses.replace(
+      config.contrast, seed=config.seed, batch_size=config.batch_size
     )
+  )
+  orders = {}  # epoch -> order of the pictures
 
   def batch(step: int) -> dict[str, np.ndarray]:
-    indices = step * config.batch_size + np.arange(config.batch_size)
-    epochs = indices // len(images)
-    orders = {
-      e: np.random.default_rng((config.seed, int(e))).permutation(len(images))
-      for e in np.unique(epochs)
-    }
-    rows = np.array(
-      [orders[e][i % len(images)] for e, i in zip(epochs, indices, strict=True)]
-    )
-    drawn = {
-      "index": indices.astype(np.int32),
-      "image": images[rows],
-      "label": labels[rows],
-    }
-    if regions is not None:
-      drawn["regions"] = regions(step)["regions"]
-    return drawn
+    count = config.batch_size * config.pictures
+    epochs, places = np.divmod(step * count + np.arange(count), len(images))
+    for epoch in set(epochs.tolist()) - set(orders):
+      rng = np.random.default_rng((config.seed, epoch))
+      orders[epoch] = rng.permutation(len(images))
+    rows = [orders[e][i] for e, i in zip(epochs, places, strict=True)]
+    rows = np.reshape(rows, (config.batch_size, config.pictures))
+    return regions(step) | {"image": images[rows], "label": labels[rows]}
 
   return batch
 
@@ -142,35 +137,37 @@ def make_loss(config: Config, model: Any):
 
   def loss_fn(params, batch_stats, batch, key):
     keys = train.example_keys(key, batch["index"])
-    count = len(batch["label"])
-    images = batch["image"].astype(jnp.float32) / 255
-    images = [jax.vmap(augment)(keys, images)]
-    if config.contrast:
-      draw = functools.partial(
-        point_contrast.draw_views, size=config.image_size
-      )
-      other_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-      views, points, valid = jax.vmap(draw)(other_keys, batch["regions"])
-      images += [views[:, 0], views[:, 1]]
+    picture_keys = jax.vmap(lambda k: jax.random.split(k, config.pictures))(
+      jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+    )
+    pictures = batch["image"].astype(jnp.float32) / 255
+    pictures = jax.vmap(jax.vmap(augment))(picture_keys, pictures)
+    pictures = pictures.reshape(-1, *pictures.shape[2:])
+    labels, count = batch["label"].reshape(-1), len(pictures)
+    draw = functools.partial(point_contrast.draw_views, size=config.image_size)
+    views, points, valid = jax.vmap(draw)(keys, batch["regions"])
+    images = jnp.concatenate([pictures, views[:, 0], views[:, 1]])
     (logits, maps), updates = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      point_contrast.normalize(jnp.concatenate(images)),
+      point_contrast.normalize(images),
       train=True,
       mutable=["batch_stats"],
     )
     logits = logits[:count]
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-      logits, batch["label"]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    terms, metrics = point_contrast.contrast_terms(
+      config.contrast,
+      geometry,
+      {name: maps[name][count:] for name in config.contrast.layers},
+      points,
+      valid,
     )
-    hits = logits.argmax(-1) == batch["label"]
-    terms = {"cross_entropy": (losses.sum(), count)}
-    metrics = {"accuracy": (hits.sum(), count)}
-    if config.contrast:
-      maps = {name: maps[name][count:] for name in config.contrast.layers}
-      more = point_contrast.contrast_terms(
-        config.contrast, geometry, maps, points, valid
-      )
-      terms, metrics = terms | more[0], metrics | more[1]
+    terms = {
+      name: (config.contrast_weight * total, number)
+      for name, (total, number) in terms.items()
+    }
+    terms["cross_entropy"] = (losses.sum(), count)
+    metrics["accuracy"] = ((logits.argmax(-1) == labels).sum(), count)
     return terms, {"batch_stats": updates["batch_stats"], "metrics": metrics}
 
   return loss_fn
@@ -201,7 +198,7 @@ def finish(
       "mean": point_contrast.MEAN,
       "std": point_contrast.STD,
       "class_names": data.TEXTURE_NAMES,
-      "data": f"{config.num_train} generated pictures of 20 textures"
-      + (", and the canvases of vgg_small" if config.contrast else ""),
+      "data": f"{config.num_train} generated pictures of 20 textures, and the "
+      "canvases and photographs of vgg_small",
     },
   )

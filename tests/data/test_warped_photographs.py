@@ -55,6 +55,25 @@ def _find(image, smooth, near):
   return np.array([x, y])
 
 
+def _dot_errors(pair, xy):
+  """Where the dots of the second picture are, less where they should be."""
+  expected = _warp(pair.homography_0to1, xy)
+  inside = (
+    (expected[:, 0] > 20)
+    & (expected[:, 0] < 619)
+    & (expected[:, 1] > 20)
+    & (expected[:, 1] < 459)
+  )
+  grey = pair.image1.mean(-1).astype(float)
+  smooth = scipy.ndimage.gaussian_filter(grey, 1.5)
+  points = expected[inside]
+  # The search starts a pixel off, so that it cannot just return its start.
+  found = [
+    _find(grey, smooth, point + np.array([1.0, -1.0])) for point in points
+  ]
+  return np.array(found) - points
+
+
 @pytest.mark.parametrize("photometric", [False, True])
 @pytest.mark.parametrize("index", range(4))
 def test_dots_are_found_where_the_homography_says(
@@ -63,32 +82,38 @@ def test_dots_are_found_where_the_homography_says(
   image, xy = _dots((480, 640))
   monkeypatch.setattr(photographs, "load_photograph", lambda name: image)
   pair = data.homography_pair("coins.png", index, photometric=photometric)
-  expected = _warp(pair.homography_0to1, xy)
-  inside = (
-    (expected[:, 0] > 20)
-    & (expected[:, 0] < 619)
-    & (expected[:, 1] > 20)
-    & (expected[:, 1] < 459)
-  )
-  assert inside.sum() > 40
-  grey = pair.image1.mean(-1).astype(float)
-  smooth = scipy.ndimage.gaussian_filter(grey, 1.5)
-  points = expected[inside]
-  # The search starts a pixel off, so that it cannot just return its start.
-  found = [
-    _find(grey, smooth, point + np.array([1.0, -1.0])) for point in points
-  ]
-  errors = np.array(found) - points
+  errors = _dot_errors(pair, xy)
+  assert len(errors) > 40
   # Noise of up to 6/255 moves single dots; the mean shows the frame.
   assert np.abs(errors.mean(0)).max() < 0.02
   limit = 0.1 if not photometric else 0.35
   assert np.hypot(*errors.T).max() < limit
 
 
-def test_second_picture_equals_scipy():
-  pair = data.homography_pair(
-    "chelsea.png", 2, size=(120, 200), photometric=False
+@pytest.mark.parametrize("kind", ["rotation", "zoom"])
+def test_dots_of_rotations_and_zooms_are_found_too(monkeypatch, kind):
+  image, xy = _dots((480, 640))
+  monkeypatch.setattr(photographs, "load_photograph", lambda name: image)
+  pairs = getattr(data, f"{kind}_pairs")(names=["coins.png"])
+  for pair in pairs:
+    errors = _dot_errors(pair, xy)
+    assert len(errors) > 20
+    assert np.abs(errors.mean(0)).max() < 0.02
+    assert np.hypot(*errors.T).max() < 0.1
+
+
+def _one_of_each(size):
+  """A pair of every set, without photometric change."""
+  yield data.homography_pair("chelsea.png", 2, size=size, photometric=False)
+  yield from data.rotation_pairs(
+    angles=(50, -200), size=size, names=["chelsea.png"]
   )
+  yield from data.zoom_pairs(zooms=(1.3, 2.7), size=size, names=["chelsea.png"])
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_second_picture_equals_scipy(place):
+  pair = list(_one_of_each((120, 200)))[place]
   y, x = np.mgrid[:120, :200]
   source = _warp(
     np.linalg.inv(pair.homography_0to1), np.stack([x.ravel(), y.ravel()], -1)
@@ -199,6 +224,124 @@ _FROZEN_HASH = "4062784a607aa89d"
 _FROZEN_MEANS = [114.1, 117.2, 139.8, 108.8, 170.7, 113.7, 106.5]
 
 
+def test_rotation_and_zoom_by_complex_numbers():
+  """About the middle of 480 x 640 pixels, x to y, in another arithmetic."""
+  middle = 319.5 + 239.5j
+  points = np.array([[0.0, 0], [639, 0], [12.5, 400], [319.5, 239.5]])
+  z = points @ [1, 1j]
+
+  def check(pairs, factors):
+    for pair, factor in zip(pairs, factors, strict=True):
+      expected = middle + factor * (z - middle)
+      got = _warp(pair.homography_0to1, points) @ [1, 1j]
+      np.testing.assert_allclose(got, expected, atol=1e-10)
+      np.testing.assert_array_equal(pair.homography_0to1[2], [0, 0, 1])
+
+  name = ["moon.png"]
+  check(
+    data.rotation_pairs(names=name),
+    [np.exp(1j * np.pi * a / 180) for a in range(10, 211, 40)],
+  )
+  check(data.zoom_pairs(names=name), [1.25, 1.5, 1.75, 2])
+
+
+def test_quarter_turns_and_no_zoom_are_exact():
+  options = {"size": (90, 90), "names": ["page.png"]}
+  turned = data.rotation_pairs(angles=(0, 90, 180, 270, -90), **options)
+  for quarters, pair in zip((0, 1, 2, 3, -1), turned, strict=True):
+    clockwise = np.rot90(pair.image0, -quarters)
+    np.testing.assert_array_equal(pair.image1, clockwise)
+  (pair,) = data.zoom_pairs(zooms=(1,), **options)
+  np.testing.assert_array_equal(pair.image1, pair.image0)
+
+
+def test_zoom_shows_the_middle():
+  (pair,) = data.zoom_pairs(zooms=(3,), size=(90, 120), names=["moon.png"])
+  # Every third pixel of the second picture is a pixel of the first.
+  np.testing.assert_array_equal(
+    pair.image1[1::3, 1::3], pair.image0[30:60, 40:80]
+  )
+
+
+@pytest.mark.parametrize(
+  ("make", "count"), [(data.rotation_pairs, 6), (data.zoom_pairs, 4)]
+)
+def test_default_rotations_and_zooms(make, count):
+  pairs = list(make(size=(120, 160)))
+  assert len(pairs) == 7 * count
+  assert [p.name for p in pairs[::count]] == list(data.EVALUATION)
+  assert [p.index for p in pairs] == 7 * list(range(count))
+  for pair in pairs:
+    for image in (pair.image0, pair.image1):
+      assert image.shape == (120, 160, 3)
+      assert image.dtype == np.float32
+      np.testing.assert_allclose(image * 255, np.rint(image * 255), atol=1e-4)
+    np.testing.assert_array_equal(
+      pair.homography_0to1, pairs[pair.index].homography_0to1
+    )
+  (alone,) = (
+    p for p in make(size=(120, 160), names=["page.png"]) if p.index == 2
+  )
+  from_set = next(p for p in pairs if (p.name, p.index) == ("page.png", 2))
+  np.testing.assert_array_equal(alone.image1, from_set.image1)
+  first = next(data.homography_pairs(size=(120, 160)))
+  np.testing.assert_array_equal(first.image0, pairs[0].image0)
+
+
+def _shares_and_chance(make):
+  """What is seen of the first picture; scores of random points."""
+  rng = np.random.default_rng(0)
+  size = (480, 640)
+  y, x = np.mgrid[:480:8, :640:8]
+  grid = np.stack([x.ravel(), y.ravel()], -1)
+  rows = []
+  for pair in make(names=["coins.png"]):
+    truth = metrics.homography_ground_truth(pair.homography_0to1, size, size)
+    share = metrics.covisible(grid, grid, truth)[0].mean()
+    for _ in range(4):
+      xy0, xy1 = rng.random((2, 500, 2)) * [640, 480]
+      descriptors = rng.standard_normal((2, 500, 32))
+      repeated = metrics.repeatability(xy0, xy1, truth)
+      matched = metrics.matching_score(xy0, xy1, *descriptors, truth)
+      rows.append((share, repeated, matched))
+  return np.array(rows).reshape(-1, 4, 3).mean(1)
+
+
+def test_chance_level_of_rotations_and_zooms():
+  """What GENERATED.md says of both sets."""
+  for make, shares in (
+    (data.rotation_pairs, [0.92, 0.80, 0.75, 0.80, 0.92, 0.83]),
+    (data.zoom_pairs, [0.64, 0.44, 0.33, 0.25]),
+  ):
+    share, repeated, matched = _shares_and_chance(make).T
+    np.testing.assert_allclose(share, shares, atol=0.006)
+    assert 0.09 < repeated.min()
+    assert repeated.max() < 0.14
+    assert matched.mean() < 0.002
+
+
+def test_frozen_rotations_and_zooms():
+  """Version 1: changing a picture needs a new version."""
+  assert data.ROTATION_PAIRS_VERSION == data.ZOOM_PAIRS_VERSION == 1
+  for make, frozen_hash, frozen_means in (
+    (data.rotation_pairs, _ROTATION_HASH, _ROTATION_MEANS),
+    (data.zoom_pairs, _ZOOM_HASH, _ZOOM_MEANS),
+  ):
+    pairs = list(make(size=(120, 160)))
+    text = " ".join(
+      f"{value:.5f}" for p in pairs for value in p.homography_0to1.ravel()
+    )
+    means = [255 * p.image1.mean() for p in pairs if p.index == 1]
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == frozen_hash
+    np.testing.assert_allclose(means, frozen_means, atol=0.5)
+
+
+_ROTATION_HASH = "b5b1b1e9f9be40ad"
+_ROTATION_MEANS = [125.1, 111.4, 126.7, 114.7, 171.0, 110.6, 94.2]
+_ZOOM_HASH = "a9c56203bf3b38a2"
+_ZOOM_MEANS = [119.9, 109.9, 111.3, 99.5, 174.3, 110.6, 89.8]
+
+
 def test_errors():
   with pytest.raises(ValueError, match="evaluation photograph, got 'brick"):
     data.homography_pair("brick.png", 0)
@@ -212,3 +355,16 @@ def test_errors():
     data.homography_pair("moon.png", 0, size=(1, 5))
   with pytest.raises(ValueError, match="`num_per_image` must be"):
     data.homography_pairs(num_per_image=0)
+  for make in (data.rotation_pairs, data.zoom_pairs):
+    with pytest.raises(ValueError, match=f"{make.__name__}: `name` must be"):
+      make(names=["brick.png"])
+    with pytest.raises(ValueError, match=f"{make.__name__}: `size` must be"):
+      make(size=(1, 5))
+    with pytest.raises(KeyError, match=r"lena\.png"):
+      make(names=["lena.png"])
+  for bad in ((), (10, np.nan), (np.inf,)):
+    with pytest.raises(ValueError, match="`angles` must be finite"):
+      data.rotation_pairs(angles=bad)
+  for bad in ((), (1.5, 0.99), (np.nan,), (np.inf,), (-2,)):
+    with pytest.raises(ValueError, match="`zooms` must be finite factors"):
+      data.zoom_pairs(zooms=bad)

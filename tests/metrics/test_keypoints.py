@@ -404,7 +404,24 @@ class DisparityGroundTruthTest(absltest.TestCase):
       metrics.disparity_ground_truth(np.ones((3, 4)), max_inconsistency=-1)
 
 
-class MeanMatchingAccuracyTest(absltest.TestCase):
+class MeanMatchingAccuracyTest(parameterized.TestCase):
+  @parameterized.parameters(*range(20))
+  def test_equals_the_loop(self, seed):
+    xy0, xy1, _, _, homography, size0, size1 = _random_pair(seed)
+    points0, points1 = xy0[:50], xy1[:50]  # the last ten are wrong
+    truth = metrics.homography_ground_truth(homography, size0, size1)
+    expected = []
+    for threshold in range(1, 11):
+      right = 0
+      for p, q in zip(points0, points1, strict=True):
+        x, y = _loop_warp(homography, p)
+        right += (x - q[0]) ** 2 + (y - q[1]) ** 2 <= threshold**2
+      expected.append(right / 50)
+    np.testing.assert_allclose(
+      metrics.mean_matching_accuracy(points0, points1, truth), expected
+    )
+    self.assertGreater(expected[-1], expected[0])
+
   def test_four_matches_by_hand(self):
     # Errors 0.5, 3.0, 3.0001 and infinite (the point is behind the camera).
     homography = np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1.0]])

@@ -1,10 +1,22 @@
-"""Pictures: files, installed photographs and generated sets.
+"""Pictures: files, folders of pairs, photographs and generated sets.
 
 Everything here is NumPy in, NumPy out. The generated sets are frozen in
 GENERATED.md; (seed, index) fixes each example.
 """
 
 from vision_jax.data.canvases import DEAD_LEAVES_VERSION, dead_leaves
+from vision_jax.data.folder_pairs import (
+  FolderPair,
+  PairFiles,
+  PairReader,
+  SkippedPair,
+  read_homography,
+)
+from vision_jax.data.hpatches import (
+  HPATCHES_LARGE,
+  HPATCHES_NUM_PAIRS,
+  hpatches_pairs,
+)
 from vision_jax.data.images import (
   IMAGE_SUFFIXES,
   ImageError,
@@ -39,41 +51,60 @@ from vision_jax.data.texture_classes import (
 )
 from vision_jax.data.warped_photographs import (
   HOMOGRAPHY_PAIRS_VERSION,
+  ROTATION_PAIRS_VERSION,
+  ZOOM_PAIRS_VERSION,
   HomographyPair,
   homography_pair,
   homography_pairs,
+  rotation_pairs,
+  zoom_pairs,
 )
+from vision_jax.data.webcam import WEBCAM_SCENES, webcam_pairs
 
 __all__ = [
   "DEAD_LEAVES_VERSION",
   "EVALUATION",
   "HOMOGRAPHY_PAIRS_VERSION",
+  "HPATCHES_LARGE",
+  "HPATCHES_NUM_PAIRS",
   "IMAGE_SUFFIXES",
   "OUTLINES",
   "PATTERNS",
   "PHOTOGRAPHS",
+  "ROTATION_PAIRS_VERSION",
   "STEREO",
   "TEXTURE_NAMES",
   "TEXTURE_VERSION",
   "TRAINING",
+  "WEBCAM_SCENES",
+  "ZOOM_PAIRS_VERSION",
   "Domain",
+  "FolderPair",
   "HomographyPair",
   "ImageError",
+  "PairFiles",
+  "PairReader",
   "Photograph",
+  "SkippedPair",
   "StereoPair",
   "dead_leaves",
   "draw_outline",
   "draw_pattern",
   "homography_pair",
   "homography_pairs",
+  "hpatches_pairs",
   "list_images",
   "load_photograph",
   "random_stream",
+  "read_homography",
   "read_image",
+  "rotation_pairs",
   "stereo_motorcycle",
   "texture_batch",
   "texture_label",
   "textures",
   "to_uint8",
+  "webcam_pairs",
   "write_image",
+  "zoom_pairs",
 ]

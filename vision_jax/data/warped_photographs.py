@@ -1,6 +1,7 @@
 """Evaluation pairs: photographs under known homographies.
 
-Version 1, frozen in GENERATED.md.
+Three sets, each of version 1, frozen in GENERATED.md: random homographies with
+photometric change, and plain rotations and zooms by given amounts.
 """
 
 import zlib
@@ -14,12 +15,18 @@ from vision_jax.data import photographs, streams
 
 __all__ = [
   "HOMOGRAPHY_PAIRS_VERSION",
+  "ROTATION_PAIRS_VERSION",
+  "ZOOM_PAIRS_VERSION",
   "HomographyPair",
   "homography_pair",
   "homography_pairs",
+  "rotation_pairs",
+  "zoom_pairs",
 ]
 
 HOMOGRAPHY_PAIRS_VERSION = 1
+ROTATION_PAIRS_VERSION = 1
+ZOOM_PAIRS_VERSION = 1
 
 _ROTATION = np.deg2rad(20.0)
 _SCALES = (0.75, 1.35)
@@ -32,7 +39,8 @@ class HomographyPair(NamedTuple):
 
   Attributes:
     image0: the resized photograph, float32 [H, W, 3], RGB in [0, 1].
-    image1: its warped and photometrically changed copy, float32 [H, W, 3].
+    image1: its warped copy, float32 [H, W, 3]; changed photometrically too
+      where the set says so.
     homography_0to1: float64 [3, 3], index frame, last entry 1.
     name: file name of the photograph.
     index: number of the pair among those of this photograph.
@@ -72,6 +80,17 @@ def _random_homography(
     (corners + middle).astype(np.float32), (moved + middle).astype(np.float32)
   )
   return matrix / matrix[2, 2]
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+  """Moves the picture by the matrix, bilinear, mirrored beyond its border."""
+  return cv2.warpPerspective(
+    image,
+    matrix,
+    image.shape[1::-1],
+    flags=cv2.INTER_LINEAR,
+    borderMode=cv2.BORDER_REFLECT_101,
+  )
 
 
 def _photometric(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -131,13 +150,7 @@ def _second_image(
     streams.Domain.HOMOGRAPHIES, seed, index, item=item
   )
   matrix = _random_homography(rng, (height, width))
-  image1 = cv2.warpPerspective(
-    image0,
-    matrix,
-    (width, height),
-    flags=cv2.INTER_LINEAR,
-    borderMode=cv2.BORDER_REFLECT_101,
-  )
+  image1 = _warp(image0, matrix)
   if photometric:
     rng = streams.random_stream(
       streams.Domain.PHOTOMETRY, seed, index, item=item
@@ -247,3 +260,139 @@ def homography_pairs(
     for name, image0 in zip(names, images, strict=True)
     for index in range(num_per_image)
   )
+
+
+def _similarity(
+  size: tuple[int, int], *, degrees: float = 0.0, zoom: float = 1.0
+) -> np.ndarray:
+  """Turns from x to y and enlarges about the middle, index frame, [3, 3]."""
+  x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
+  c, s = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
+  matrix = np.array(
+    [[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0.0, 0.0, 1.0]]
+  )
+  return matrix + 0.0  # no negative zeros
+
+
+def _similarity_pairs(
+  function: str,
+  matrices: Sequence[np.ndarray],
+  size: tuple[int, int],
+  names: Sequence[str],
+) -> Iterator[HomographyPair]:
+  """Every photograph under every matrix, without photometric change."""
+  images = [_first_image(function, name, size) for name in names]
+  return (
+    HomographyPair(
+      image0, _to_8_bit_steps(_warp(image0, matrix)), matrix, name, index
+    )
+    for name, image0 in zip(names, images, strict=True)
+    for index, matrix in enumerate(matrices)
+  )
+
+
+def rotation_pairs(
+  *,
+  angles: Sequence[float] = (10, 50, 90, 130, 170, 210),
+  size: tuple[int, int] = (480, 640),
+  names: Sequence[str] = photographs.EVALUATION,
+) -> Iterator[HomographyPair]:
+  """The rotation set: every photograph turned in its plane by each angle.
+
+  Nothing else changes: no scale, no light, no noise.
+
+  Convention:
+    Index frame. The photograph turns about its middle, ((W - 1) / 2,
+    (H - 1) / 2), from the x axis to the y axis: clockwise as seen. Bilinear;
+    beyond its border the photograph is mirrored (edge pixel not repeated).
+    The second picture has the size of the first, so that parts are lost and
+    mirrored parts appear; `metrics.covisible` leaves both out. `index` of a
+    pair is the place of its angle in `angles`. All pairs of the first
+    photograph come first.
+
+  Args:
+    angles: degrees.
+    size: (height, width) of both pictures, pixels.
+    names: file names of evaluation photographs; seven by default, so that the
+      default set has 42 pairs.
+
+  Returns:
+    An iterator that warps one photograph at a time.
+
+  Raises:
+    KeyError: if a name is no photograph.
+    ValueError: if a photograph is not for evaluation, there is no angle, or
+      an angle is not finite.
+
+  Example:
+    >>> from vision_jax.data import rotation_pairs
+    >>> for pair in rotation_pairs(angles=[90], size=(60, 60),
+    ...                            names=["coins.png"]):
+    ...   clockwise = np.rot90(pair.image0, -1)
+    ...   print(np.abs(pair.image1 - clockwise).max() < 1 / 255)
+    True
+
+  Source:
+    GENERATED.md, "Rotation pairs, version 1". The angles are those of
+    A. Benbihi et al., "ELF", ICCV 2019, whose pictures are not published:
+    numbers on this set are not comparable with theirs.
+  """
+  if not len(angles) or not np.isfinite(angles).all():
+    raise ValueError(
+      "rotation_pairs: `angles` must be finite degrees, at least one, got"
+      f" {list(angles)}."
+    )
+  matrices = [_similarity(size, degrees=angle) for angle in angles]
+  return _similarity_pairs("rotation_pairs", matrices, size, names)
+
+
+def zoom_pairs(
+  *,
+  zooms: Sequence[float] = (1.25, 1.5, 1.75, 2.0),
+  size: tuple[int, int] = (480, 640),
+  names: Sequence[str] = photographs.EVALUATION,
+) -> Iterator[HomographyPair]:
+  """The zoom set: the middle of every photograph enlarged by each factor.
+
+  Nothing else changes: no rotation, no light, no noise.
+
+  Convention:
+    Index frame. The photograph grows about its middle, ((W - 1) / 2,
+    (H - 1) / 2), by bilinear interpolation; the second picture shows the
+    middle 1 / zoom of both sides at the size of the first, so it is smoother
+    than a photograph taken from nearer. `index` of a pair is the place of
+    its factor in `zooms`. All pairs of the first photograph come first.
+
+  Args:
+    zooms: factors, at least 1; exchange the pictures to zoom out.
+    size: (height, width) of both pictures, pixels.
+    names: file names of evaluation photographs; seven by default, so that the
+      default set has 28 pairs.
+
+  Returns:
+    An iterator that warps one photograph at a time.
+
+  Raises:
+    KeyError: if a name is no photograph.
+    ValueError: if a photograph is not for evaluation, there is no factor, or
+      a factor is below 1 or not finite.
+
+  Example:
+    >>> from vision_jax.data import zoom_pairs
+    >>> pairs = zoom_pairs(size=(60, 80), names=["moon.png"])
+    >>> [float(pair.homography_0to1[0, 0]) for pair in pairs]
+    [1.25, 1.5, 1.75, 2.0]
+
+  Source:
+    GENERATED.md, "Zoom pairs, version 1". The factors are those of
+    A. Benbihi et al., "ELF", ICCV 2019, whose pictures are not published:
+    numbers on this set are not comparable with theirs.
+  """
+  factors = np.asarray(zooms, np.float64)
+  if not factors.size or not ((factors >= 1) & np.isfinite(factors)).all():
+    raise ValueError(
+      "zoom_pairs: `zooms` must be finite factors of at least 1, at least one,"
+      f" got {list(zooms)}; exchange the pictures of a pair to zoom out."
+    )
+  matrices = [_similarity(size, zoom=factor) for factor in zooms]
+  return _similarity_pairs("zoom_pairs", matrices, size, names)

@@ -1,6 +1,13 @@
 """Scores: NumPy in, numbers out."""
 
 from vision_jax.metrics.bootstrap import Interval, paired_bootstrap
+from vision_jax.metrics.homographies import (
+  homography_accuracy,
+  homography_auc,
+  homography_corner_error,
+  resized_homography,
+  superpoint_repeatability,
+)
 from vision_jax.metrics.keypoints import (
   GroundTruth,
   covisible,
@@ -18,9 +25,14 @@ __all__ = [
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
+  "homography_accuracy",
+  "homography_auc",
+  "homography_corner_error",
   "homography_ground_truth",
   "matching_score",
   "mean_matching_accuracy",
   "paired_bootstrap",
   "repeatability",
+  "resized_homography",
+  "superpoint_repeatability",
 ]

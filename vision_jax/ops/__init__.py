@@ -5,6 +5,7 @@ derivative), keeps static shapes and names its coordinate frame.
 """
 
 from vision_jax.ops.attribution import saliency
+from vision_jax.ops.corners import harris_response, structure_tensor
 from vision_jax.ops.filters import (
   gaussian_blur,
   gaussian_kernel,
@@ -31,6 +32,12 @@ from vision_jax.ops.matching import (
 )
 from vision_jax.ops.pooling import max_pool
 from vision_jax.ops.sampling import resize, sample
+from vision_jax.ops.scale_space import (
+  difference_of_gaussians,
+  gaussian_derivative,
+  laplacian_of_gaussian,
+  scale_space_extrema,
+)
 from vision_jax.ops.structures import Detections, Keypoints, Matches
 from vision_jax.ops.suppression import suppress_points, top_points
 from vision_jax.ops.warping import (
@@ -48,16 +55,20 @@ __all__ = [
   "apply_homography",
   "continuous_to_index",
   "continuous_to_unit",
+  "difference_of_gaussians",
   "estimate_homography",
   "feature_to_image",
   "gaussian_blur",
+  "gaussian_derivative",
   "gaussian_kernel",
+  "harris_response",
   "histogram",
   "homography_from_points",
   "image_to_feature",
   "index_to_continuous",
   "index_to_ndc",
   "kapur_threshold",
+  "laplacian_of_gaussian",
   "match_dual_softmax",
   "match_greedy",
   "match_mutual",
@@ -68,7 +79,9 @@ __all__ = [
   "resize_matrix",
   "saliency",
   "sample",
+  "scale_space_extrema",
   "similarity",
+  "structure_tensor",
   "suppress_points",
   "top_points",
   "unit_to_continuous",

@@ -41,7 +41,7 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
   return weights / weights.sum()
 
 
-def _correlate(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
+def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   """Correlation along one axis with reflect-101 borders (no repeated edge)."""
   axis %= x.ndim
   radius = len(weights) // 2
@@ -99,7 +99,7 @@ def gaussian_blur(
       f"maps of {lengths[0]} x {lengths[1]}, got {size}."
     )
   for axis in axes:
-    maps = _correlate(maps, weights, axis)
+    maps = correlate_axis(maps, weights, axis)
   return maps
 
 
