@@ -29,6 +29,7 @@ class Options:
     only: run the rows whose names contain one of these words.
     rounds: timed calls of each contestant.
     out: where the table and the JSON go.
+    cpu_flags: set the compiler flags of `vision_jax.bench.set_cpu_flags`.
     memory: measure peak memory, in a process for each contestant.
     memory_of: (internal) row and contestant to measure in this process.
   """
@@ -36,6 +37,7 @@ class Options:
   only: tuple[str, ...] = ()
   rounds: int = 7
   out: pathlib.Path = pathlib.Path("runs/benchmarks")
+  cpu_flags: bool = True
   memory: bool = False
   memory_of: tuple[str, str] | None = None
 
@@ -129,6 +131,10 @@ def memory_rows(options: Options) -> None:
 
 def main(options: Options) -> None:
   """Dispatches."""
+  if options.cpu_flags:
+    from vision_jax import bench
+
+    bench.set_cpu_flags()
   if options.memory_of:
     memory_of(*options.memory_of)
   elif options.memory:

@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from vision_jax import data, metrics, weights
+from vision_jax import bench, data, metrics, weights
 from vision_jax.systems import elf
 
 README = pathlib.Path(__file__).with_name("README.md")
@@ -241,6 +241,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+  bench.set_cpu_flags()
   main(
     tyro.cli(
       Options,

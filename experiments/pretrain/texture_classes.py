@@ -54,13 +54,13 @@ class Config:
   image_size: int = 64
   batch_size: int = 12
   pictures: int = 5
-  num_steps: int = 1600
+  num_steps: int = 1800
   learning_rate: float = 3e-3
   warmup_steps: int = 100
   weight_decay: float = 1e-4
   clip_norm: float = 5.0
   contrast: point_contrast.Config = dataclasses.field(
-    default_factory=lambda: point_contrast.Config(layers=("layer2", "layer3"))
+    default_factory=lambda: point_contrast.Config(layers=("layer3", "layer4"))
   )
   contrast_weight: float = 0.2
   log_every: int = 50

@@ -21,7 +21,7 @@ import tyro
 
 from experiments.pretrain import point_contrast, texture_classes
 from experiments.pretrain.configs import resnet_small, vgg_small
-from vision_jax import train, weights
+from vision_jax import bench, train, weights
 
 TASKS = {"vgg_small": point_contrast, "resnet_small": texture_classes}
 Config = point_contrast.Config | texture_classes.Config
@@ -169,6 +169,7 @@ def train_resnet_small(
 
 
 if __name__ == "__main__":
+  bench.set_cpu_flags()
   tyro.extras.subcommand_cli_from_dict(
     {"vgg_small": train_vgg_small, "resnet_small": train_resnet_small},
     prog="python -m experiments.pretrain.train",

@@ -1,6 +1,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 from absl.testing import parameterized
 
@@ -70,6 +71,48 @@ class Conv2dTest(chex.TestCase):
     np.testing.assert_allclose(
       (dx * t).sum(), (moved * c).sum(), rtol=1e-3, atol=1e-2
     )
+
+  @parameterized.parameters((50, 51, 1), (52, 53, 0))
+  def test_many_channels_match_float64(self, high, wide, padding):
+    """Winograd's form, its derivatives and a batch, beside XLA's in float64."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(1, high, wide, 256))
+    kernel = rng.normal(size=(3, 3, 256, 260)) / 48
+
+    def theirs(x, k):
+      return jax.lax.conv_general_dilated(
+        x,
+        k,
+        (1, 1),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      )
+
+    def ours(x, k):
+      return nn.conv2d(x, k, padding=padding)
+
+    with jax.enable_x64(True):
+      expected, pull = jax.vjp(theirs, jnp.asarray(x), jnp.asarray(kernel))
+      c = rng.normal(size=expected.shape)
+      truths = [np.asarray(v) for v in (expected, *pull(jnp.asarray(c)))]
+    x, kernel, c = (np.float32(v) for v in (x, kernel, c))
+    value, pull = jax.vjp(jax.jit(ours), x, kernel)
+    for mine, truth in zip((value, *pull(c)), truths, strict=True):
+      self.assertEqual(mine.shape, truth.shape)
+      scale = np.abs(truth).max()
+      np.testing.assert_allclose(mine, truth, atol=5e-6 * scale)
+    # It is another formulation that ran: the rounding differs.
+    plain = np.asarray(jax.jit(theirs)(x, kernel))
+    self.assertTrue((np.asarray(value) != plain).any())
+    alone = jax.vmap(lambda v: ours(v, kernel))(np.stack([x, 2 * x]))
+    np.testing.assert_allclose(alone[1], 2 * value, atol=1e-5)
+
+  def test_first_layer_of_a_vgg_keeps_xla_values_and_exact_derivatives(self):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(1, 12, 13, 3)).astype(np.float32)
+    k = rng.normal(size=(3, 3, 3, 8)).astype(np.float32)
+    f = lambda a, b: nn.conv2d(a, b, padding=1)  # noqa: E731
+    jax.test_util.check_grads(f, (x, k), 2, atol=0.05, rtol=0.05)
 
   def test_vmap_equals_batch(self):
     x = np.random.default_rng(1).normal(size=(3, 6, 7, 3)).astype(np.float32)

@@ -1,5 +1,6 @@
-"""The timing harness; the cases are in `experiments/benchmarks`."""
+"""Timing, and flags that pay; the cases are in `experiments/benchmarks`."""
 
+from vision_jax.bench.flags import set_cpu_flags
 from vision_jax.bench.harness import (
   CaseResult,
   Ceilings,
@@ -17,5 +18,6 @@ __all__ = [
   "format_results",
   "machine_ceilings",
   "measure",
+  "set_cpu_flags",
   "time_interleaved",
 ]

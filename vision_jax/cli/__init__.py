@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       tyro.conf.OmitArgPrefixes,
     ),
   )
+  from vision_jax import bench  # after --help, which needs no NumPy
+
+  bench.set_cpu_flags()
   name = type(options).__name__.removesuffix("Options").lower()
   try:
     return options.run()

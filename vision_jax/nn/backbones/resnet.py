@@ -276,11 +276,11 @@ def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
 
 
 def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
-  """ResNet-18 at a quarter of the width, first convolution 3x3 of stride 1.
+  """ResNet-10 at a quarter of the width, first convolution 3x3 of stride 1.
 
   A small classifier of the 20 generated texture classes, trained by
-  `experiments/pretrain`. Its strides are half of ResNet-18's: `layer2` has
-  the stride of VGG's `pool2`.
+  `experiments/pretrain`: one basic block for each stage, and half the strides
+  of a ResNet, 2, 4, 8 and 16.
   """
   settings = {
     "width": 16,
@@ -288,4 +288,4 @@ def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:
     "stem_stride": 1,
     "output_stride": 16,
   } | kwargs
-  return ResNet((2, 2, 2, 2), False, num_classes, **settings)
+  return ResNet((1, 1, 1, 1), False, num_classes, **settings)

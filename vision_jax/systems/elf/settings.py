@@ -65,7 +65,7 @@ SETTINGS: dict[str, ElfConfig] = {
     "pool2", ("pool3", "pool4"), (5, 5.0), (5, 4.0), center=True
   ),
   "resnet_small": ElfConfig(
-    "layer1", ("layer2", "layer3"), (5, 5.0), (5, 4.0), center=True
+    "layer1", ("layer3", "layer4"), (5, 5.0), (5, 4.0), center=True
   ),
 }
 

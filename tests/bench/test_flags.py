@@ -1,0 +1,61 @@
+"""Tests of the compiler flags."""
+
+import os
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+
+from vision_jax import bench
+
+CODE = """
+import jax, jax.numpy as jnp
+x = jnp.ones((1, 60, 80, 128)); w = jnp.ones((3, 3, 128, 128))
+f = jax.jit(lambda x, w: jax.lax.conv_general_dilated(
+    x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+print("ynn" in f.lower(x, w).compile().as_text(), float(f(x, w)[0, 9, 9, 0]))
+"""
+
+
+def _run(flags):
+  environment = dict(os.environ, XLA_FLAGS=flags)
+  return subprocess.run(
+    [sys.executable, "-c", CODE],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split()
+
+
+@pytest.mark.slow
+def test_the_flag_changes_who_convolves_and_not_the_result():
+  with mock.patch.dict(os.environ, {"XLA_FLAGS": ""}):
+    assert bench.set_cpu_flags()
+    flags = os.environ["XLA_FLAGS"]
+  assert _run("") == ["True", "1152.0"]
+  assert _run(flags) == ["False", "1152.0"]
+
+
+@pytest.mark.parametrize("choice", ["", "LIBRARY_FUSION_TYPE_DOT"])
+def test_choices_are_respected(choice):
+  chosen = f"--a=1 --xla_cpu_experimental_ynn_fusion_type={choice}"
+  with mock.patch.dict(os.environ, {"XLA_FLAGS": chosen}):
+    assert not bench.set_cpu_flags()
+    assert os.environ["XLA_FLAGS"] == chosen
+
+
+def test_other_flags_stay():
+  with mock.patch.dict(os.environ, {"XLA_FLAGS": "--a=1"}):
+    assert bench.set_cpu_flags()
+    assert os.environ["XLA_FLAGS"].startswith("--a=1 --xla_cpu")
+
+
+def test_unknown_versions_are_left_alone():
+  with (
+    mock.patch.dict(os.environ, {"XLA_FLAGS": ""}),
+    mock.patch("importlib.metadata.version", return_value="0.99.0"),
+  ):
+    assert not bench.set_cpu_flags()
+    assert os.environ["XLA_FLAGS"] == ""
