@@ -15,6 +15,7 @@ from vision_jax.systems.elf.extraction import (
   match,
   saliency,
 )
+from vision_jax.systems.elf.refinement import refine_matches
 from vision_jax.systems.elf.settings import (
   SETTINGS,
   ElfConfig,
@@ -31,5 +32,6 @@ __all__ = [
   "make_config",
   "match",
   "preprocess",
+  "refine_matches",
   "saliency",
 ]

@@ -169,7 +169,7 @@ def _check_size(
     )
 
 
-def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
+def check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
   """Float RGB in [0, 1]; integer images are scaled, bad values refused."""
   if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
     raise ValueError(
@@ -199,7 +199,7 @@ def _check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
 _geometry = functools.lru_cache(maxsize=64)(endpoint_info)
 
 
-def _check_layers(
+def check_layers(
   function: str, module: nn.Module, wanted: Sequence[str]
 ) -> dict:
   """Geometry of the endpoints; names the known ones if any is missing."""
@@ -265,9 +265,9 @@ def saliency(
   Source:
     ELF, eq. 1.
   """
-  image = _check_image("saliency", image)
+  image = check_image("saliency", image)
   names = (layers,) if isinstance(layers, str) else tuple(layers)
-  _check_layers("saliency", module, names)
+  check_layers("saliency", module, names)
   return _saliency(module, variables, image, names, config or ElfConfig())
 
 
@@ -349,12 +349,12 @@ def extract(
   Source:
     ELF (arXiv 1907.03261), sec. 3.
   """
-  image = _check_image("extract", image)
+  image = check_image("extract", image)
   config = config or ElfConfig()
   height, width = image.shape[-3:-1]
   _check_size("extract", "image", height, width, config)
   wanted = (config.saliency_layer, *config.descriptor_layers)
-  _check_layers("extract", module, wanted)
+  check_layers("extract", module, wanted)
   return _extract(module, variables, image, config, region)
 
 

@@ -1,0 +1,203 @@
+"""Coarse to fine: matches of ELF moved to where shallow features agree.
+
+A detector's peaks are integers, ten pixels apart, and found in each picture by
+itself, so even correct matches are a few pixels off. The features that were
+matched at a deep layer are aligned again at shallower and shallower ones, as
+DFM does with the same kind of network: Efe, Ince, Alatan, "DFM: A Performance
+Baseline for Deep Feature Matching", CVPR workshops 2021 (arXiv 2106.07791).
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vision_jax import ops
+from vision_jax.nn import endpoint_info
+from vision_jax.systems.elf.extraction import check_image, check_layers
+from vision_jax.systems.elf.settings import ElfConfig, preprocess
+
+__all__ = ["refine_matches"]
+
+
+def _unit_map(features: jax.Array) -> jax.Array:
+  """Cells minus the mean cell, with length 1."""
+  features = features - features.mean((0, 1), keepdims=True)
+  squared = jnp.sum(features**2, -1, keepdims=True)
+  return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
+
+
+def _peak(scores: jax.Array) -> jax.Array:
+  """Place of the maximum of [D, D] from its centre, (x, y), sub-cell."""
+  side = scores.shape[0]
+  y, x = jnp.divmod(jnp.argmax(scores), side)
+
+  def vertex(line: jax.Array, at: jax.Array) -> jax.Array:
+    """Of the parabola through three values; none beyond the border."""
+    low, mid, high = (line[jnp.clip(at + k, 0, side - 1)] for k in (-1, 0, 1))
+    bend = low - 2 * mid + high
+    shift = jnp.where(bend < 0, (low - high) / jnp.where(bend < 0, bend, 1), 0)
+    inside = (at > 0) & (at < side - 1)
+    return jnp.where(inside, jnp.clip(shift / 2, -0.5, 0.5), 0.0)
+
+  place = jnp.stack([x + vertex(scores[y], x), y + vertex(scores[:, x], y)])
+  return place - side // 2
+
+
+def _align(map0, map1, cells0, cells1, *, radius: int, patch: int):
+  """Moves `cells1` [K, 2] by up to `radius` cells to where patches agree."""
+
+  def window(features, cells, reach):
+    steps = np.arange(-reach, reach + 1, dtype=np.float32)
+    grid = np.stack(np.meshgrid(steps, steps), -1)  # (x, y)
+    return ops.sample(
+      features, cells[:, None, None] + grid[None], padding="edge"
+    )
+
+  a = window(map0, cells0, patch)  # [K, P, P, C]
+  b = window(map1, cells1, patch + radius)
+  side = 2 * radius + 1
+  scores = sum(
+    jnp.einsum(
+      "kc,kyxc->kyx",
+      a[:, i, j],
+      b[:, i : i + side, j : j + side],
+      precision="highest",
+    )
+    for i in range(2 * patch + 1)
+    for j in range(2 * patch + 1)
+  )
+  return cells1 + jax.vmap(_peak)(scores)
+
+
+@functools.partial(
+  jax.jit, static_argnames=("module", "layers", "radius", "patch", "config")
+)
+def _refine(
+  module, variables, images, xy0, xy1, homography, layers, radius, patch, config
+):
+  image0, image1 = images
+  start = xy1
+  if homography is not None:
+    # Picture 1 as picture 0 would see it, if the homography were right.
+    height, width = image0.shape[:2]
+    grid = jnp.stack(
+      jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
+    )
+    places = ops.apply_homography(homography, grid.reshape(-1, 2))
+    image1 = ops.sample(image1, places.reshape(grid.shape), padding="edge")
+    xy1 = ops.apply_homography(jnp.linalg.inv(homography), xy1)
+  maps0, maps1 = (
+    module.apply(variables, preprocess(image, config)[None])[1]
+    for image in (image0, image1)
+  )
+  info = endpoint_info(module)
+  for name in layers:
+    frame = {"stride": info[name].stride, "offset": info[name].offset}
+    cells = _align(
+      _unit_map(maps0[name][0]),
+      _unit_map(maps1[name][0]),
+      ops.image_to_feature(xy0, **frame),
+      ops.image_to_feature(xy1, **frame),
+      radius=radius,
+      patch=patch,
+    )
+    xy1 = ops.feature_to_image(cells, **frame)
+  if homography is not None:
+    xy1 = ops.apply_homography(homography, xy1)
+  return jnp.where(jnp.isfinite(xy1).all(-1, keepdims=True), xy1, start)
+
+
+def refine_matches(
+  module: nn.Module,
+  variables: dict,
+  image0: jax.Array | np.ndarray,
+  image1: jax.Array | np.ndarray,
+  keypoints0: ops.Keypoints,
+  keypoints1: ops.Keypoints,
+  matches: ops.Matches,
+  config: ElfConfig | None = None,
+  *,
+  layers: Sequence[str],
+  radius: int = 2,
+  patch: int = 2,
+  homography: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Moves the points of image 1 to where the features of image 0 agree best.
+
+  For each layer in turn, a patch of features around the point of image 0 is
+  compared with those around the point of image 1; the point moves to the best
+  place, found to a fraction of a cell by a parabola. Points of image 0 stay.
+
+  Convention:
+    Index frame, (x, y). One pair; batch with vmap.
+
+  Args:
+    module: backbone; `apply` returns (logits, endpoints).
+    variables: its parameters and statistics.
+    image0: RGB in [0, 1], float (or uint8) [H, W, 3].
+    image1: likewise; it may have another size.
+    keypoints0: of image 0.
+    keypoints1: of image 1.
+    matches: between them, from `match`.
+    config: uses the preprocessing; None means the defaults.
+    layers: endpoints to align at, deep to shallow, such as ("pool3", "pool2",
+      "pool1").
+    radius: how far a point may move at each layer, cells.
+    patch: patches have (2 patch + 1)^2 cells.
+    homography: [3, 3], image 0 to image 1, if one is known roughly (from
+      `ops.estimate_homography`): image 1 is warped by it first, so that
+      rotation and scale no longer disturb the comparison.
+
+  Returns:
+    Points of image 0 and of image 1, float32 [M, 2] each, in the order of
+    `matches`; rows that are not valid are 0.
+
+  Raises:
+    ValueError: if a layer is unknown, `radius` or `patch` is out of range, or
+      an image is malformed, not finite or not in [0, 1].
+    TypeError: if an image is neither float nor uint8.
+
+  Example:
+    >>> from vision_jax.nn import backbones
+    >>> from vision_jax.systems import elf
+    >>> net = backbones.vgg_small()
+    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
+    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> k = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
+    >>> xy0, xy1 = elf.refine_matches(net, variables, image, image, k, k,
+    ...                               elf.match(k, k), layers=("pool1",))
+    >>> print(float(abs(xy0 - xy1).max()) < 1e-3)
+    True
+
+  Source:
+    DFM (arXiv 2106.07791), sections 3.2 and 3.3; there a point moves among the
+    2 x 2 cells below it, here in a window and to a fraction of a cell.
+  """
+  image0 = check_image("refine_matches", image0)
+  image1 = check_image("refine_matches", image1)
+  check_layers("refine_matches", module, layers)
+  if radius < 1 or patch < 0:
+    raise ValueError(
+      "refine_matches: `radius` must be at least 1 and `patch` at least 0, "
+      f"got {radius} and {patch}."
+    )
+  xy0 = keypoints0.xy[matches.index0]
+  xy1 = keypoints1.xy[matches.index1]
+  moved = _refine(
+    module,
+    variables,
+    (image0, image1),
+    xy0,
+    xy1,
+    homography,
+    tuple(layers),
+    radius,
+    patch,
+    config or ElfConfig(),
+  )
+  valid = matches.valid[:, None]
+  return jnp.where(valid, xy0, 0.0), jnp.where(valid, moved, 0.0)
