@@ -22,11 +22,18 @@ from vision_jax.systems.elf.settings import (
   make_config,
   preprocess,
 )
+from vision_jax.systems.elf.views import (
+  choose_view,
+  describe_views,
+  view_matrix,
+)
 
 __all__ = [
   "SETTINGS",
   "ElfConfig",
+  "choose_view",
   "describe",
+  "describe_views",
   "detect",
   "extract",
   "make_config",
@@ -34,4 +41,5 @@ __all__ = [
   "preprocess",
   "refine_matches",
   "saliency",
+  "view_matrix",
 ]
