@@ -2,7 +2,7 @@
 
 Run from the repository root, with the `compare` extra installed:
 
-  python tests/golden/make_backbones.py
+  python -m tests.golden.make_backbones
 
 Both sides get random weights by name (`weights.random_state_dict`, seed 11)
 and the images that `images()` makes, so that a file holds names, shapes and
@@ -11,7 +11,6 @@ sampled activations only. Read by tests/nn/test_backbones_golden.py.
 
 import functools
 import pathlib
-import sys
 
 import numpy as np
 
@@ -36,9 +35,7 @@ def sample_indices(size):
 
 
 def main():
-  sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "parity")]
-  import torch_backbones
-
+  from tests.parity import torch_backbones
   from vision_jax import weights
 
   draw = functools.partial(weights.random_state_dict, seed=SEED)

@@ -3,7 +3,6 @@
 The files are made by tests/golden/make_backbones.py; torch is not needed here.
 """
 
-import importlib.util
 import math
 import pathlib
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from tests.golden import make_backbones
 from vision_jax import weights
 from vision_jax.nn import backbones
 
@@ -40,18 +40,6 @@ NUM_PARAMS = {
 }
 
 
-def _maker():
-  """The script that made the files, for its images and positions."""
-  path = GOLDEN / "make_backbones.py"
-  spec = importlib.util.spec_from_file_location("make_backbones", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-MAKER = _maker()
-
-
 class NumParamsTest(parameterized.TestCase):
   @parameterized.parameters(*NUM_PARAMS.items())
   def test_equals_the_published_number(self, name, expected):
@@ -68,7 +56,7 @@ class NumParamsTest(parameterized.TestCase):
 
 
 class ActivationsTest(parameterized.TestCase):
-  @parameterized.parameters(*MAKER.NAMES)
+  @parameterized.parameters(*make_backbones.NAMES)
   def test_equal_to_torch(self, name):
     golden = np.load(GOLDEN / f"backbone_{name}.npz")
     shapes = {
@@ -77,9 +65,11 @@ class ActivationsTest(parameterized.TestCase):
         golden["names"].tolist(), golden["shapes"], strict=True
       )
     }
-    state = weights.random_state_dict(shapes, seed=MAKER.SEED)
+    state = weights.random_state_dict(shapes, seed=make_backbones.SEED)
     module, variables = weights.from_torchvision(name, state)
-    logits, endpoints = jax.jit(module.apply)(variables, MAKER.images())
+    logits, endpoints = jax.jit(module.apply)(
+      variables, make_backbones.images()
+    )
     got = {"logits": logits, **endpoints}
     expected = {key.rpartition(".")[0] for key in golden.files} - {""}
     self.assertEqual(set(got), expected)
@@ -92,7 +82,7 @@ class ActivationsTest(parameterized.TestCase):
       sample = golden[f"{key}.sample"]
       self.assertGreater(np.count_nonzero(sample), 10, key)
       np.testing.assert_allclose(
-        flat[MAKER.sample_indices(flat.size)],
+        flat[make_backbones.sample_indices(flat.size)],
         sample,
         atol=1e-4 * largest,
         rtol=0,

@@ -4,10 +4,8 @@ Run with `make parity`. Both sides get the same random weights, by name.
 """
 
 import functools
-import os
 import pathlib
 import re
-import sys
 import tempfile
 
 import jax
@@ -15,13 +13,10 @@ import numpy as np
 import torch
 from absl.testing import absltest, parameterized
 
+from tests.parity import torch_backbones
+from tests.parity.torchvision_shim import torchvision
 from vision_jax import weights
 from vision_jax.nn import backbones
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-import torch_backbones
-from torchvision_shim import torchvision
 
 models = torchvision.models
 NAMES = tuple(weights.CATALOG)

@@ -1,14 +1,9 @@
 """Runs torchvision's classifiers and records our endpoints on the way."""
 
-import os
-import sys
-
 import numpy as np
 import torch
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-from torchvision_shim import torchvision
+from tests.parity.torchvision_shim import torchvision
 
 __all__ = ["create", "endpoints", "random_model", "state_shapes"]
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-import sys
 import tempfile
 import urllib.error
 from unittest import mock
@@ -11,13 +10,10 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from tests.weights import torch_files as tf
 from vision_jax import weights
 from vision_jax.nn import backbones
 from vision_jax.weights import catalog, published
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-import torch_files as tf
 
 
 def _pth(state):

@@ -1,9 +1,7 @@
 """Tests of the readers of foreign files; the files are made without torch."""
 
 import io
-import os
 import pickle
-import sys
 import zipfile
 
 import ml_dtypes
@@ -11,13 +9,9 @@ import numpy as np
 import safetensors.numpy
 from absl.testing import absltest, parameterized
 
-from vision_jax import weights
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-import torch_files as tf
-
 from tests.weights import file_case
+from tests.weights import torch_files as tf
+from vision_jax import weights
 
 
 def _values(dtype):

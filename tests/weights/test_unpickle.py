@@ -3,16 +3,12 @@
 import io
 import os
 import pickle
-import sys
 import zipfile
 
 from absl.testing import absltest, parameterized
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-import torch_files as tf
-
 from tests.weights import file_case
+from tests.weights import torch_files as tf
 
 
 class Attack:

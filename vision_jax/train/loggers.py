@@ -44,12 +44,12 @@ class JsonLinesLogger:
 
   Example:
     >>> from vision_jax import train
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "train.jsonl")
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "train.jsonl"
     >>> logger = train.JsonLinesLogger(path)
     >>> logger.write(10, {"loss": 0.5})
     >>> logger.close()
-    >>> print(open(path).read().strip())
+    >>> print(path.read_text().strip())
     {"step": 10, "loss": 0.5}
   """
 

@@ -24,7 +24,10 @@ __all__ = [
 ]
 
 # Model -> file in vision_jax/assets.
-BUNDLED: dict[str, str] = {"vgg_small": "vgg_small.safetensors"}
+BUNDLED: dict[str, str] = {
+  "vgg_small": "vgg_small.safetensors",
+  "resnet_small": "resnet_small.safetensors",
+}
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
 
@@ -84,12 +87,9 @@ def load_bundled(name: str) -> Model:
 
   Example:
     >>> from vision_jax import weights
-    >>> try:
-    ...   weights.load_bundled("vgg99")
-    ... except weights.WeightsError as error:
-    ...   print(error)
-    load_bundled: `name` must be one of ['vgg_small'], got \
-'vgg99'.
+    >>> module, variables, metadata = weights.load_bundled("vgg_small")
+    >>> metadata.model, metadata.licence
+    ('vgg_small', 'Apache-2.0')
   """
   if name not in BUNDLED:
     raise WeightsError(

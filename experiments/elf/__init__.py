@@ -1,0 +1,1 @@
+"""ELF measured with the protocols of the field."""

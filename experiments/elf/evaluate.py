@@ -1,0 +1,271 @@
+"""ELF beside its controls and the classical baselines, in every protocol.
+
+Run:  python -m experiments.elf.evaluate
+      python -m experiments.elf.evaluate --data hpatches --root DIR \
+          --networks vgg16=IMAGENET1K_V1 alexnet=alexnet.pth
+
+Prints a table, and with --write puts it and the figures into README.md.
+Features are kept per image in --cache: a run that was stopped goes on.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from experiments.elf import methods, report
+from vision_jax import bench, data, metrics, ops
+from vision_jax.systems import elf
+
+THRESHOLDS = tuple(range(1, 11))
+ANGLES = (10.0, 50.0, 90.0, 130.0, 170.0, 210.0)  # degrees, as the authors'
+ZOOMS = (1.25, 1.5, 1.75, 2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is evaluated.
+
+  Attributes:
+    data: the pairs: generated from photographs, or a folder of the release.
+    root: folder of hpatches or webcam.
+    networks: further rows, MODEL=WEIGHTS, for example vgg16=IMAGENET1K_V1.
+    max_keypoints: points per image, for every method.
+    num_per_image: homography pairs for each of the seven photographs.
+    curves: also evaluate rotation and zoom.
+    cache: folder of features, safe to delete.
+    out: folder of the numbers and figures.
+    write: put table and figures into experiments/elf/README.md.
+  """
+
+  data: Literal["homography_pairs", "hpatches", "webcam"] = "homography_pairs"
+  root: pathlib.Path | None = None
+  networks: tuple[str, ...] = ()
+  max_keypoints: int = 500
+  num_per_image: int = 10
+  curves: bool = True
+  cache: pathlib.Path = pathlib.Path("runs/elf_features")
+  out: pathlib.Path = pathlib.Path("runs/elf")
+  write: bool = False
+
+
+class FeatureCache:
+  """Features in one file for each image and method; damaged ones are redone.
+
+  Attributes:
+    folder: where the files are.
+    seconds: name of a method -> times of the extractions made now.
+    damaged: files that could not be read.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens, or creates, the folder."""
+    self.folder = folder
+    self.seconds: dict[str, list[float]] = {}
+    self.damaged: list[str] = []
+
+  def get(self, method: methods.Method, image: np.ndarray) -> ops.Keypoints:
+    """Features of an image, read or computed."""
+    digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
+    digest.update(f"{image.shape}{method.settings}".encode())
+    path = self.folder / f"{digest.hexdigest()[:24]}.npz"
+    if path.exists():
+      try:
+        with np.load(path) as stored:
+          return ops.Keypoints(**{k: stored[k] for k in stored.files})
+      except Exception as error:  # whatever a damaged zip file may raise
+        self.damaged.append(f"{path}: {error}")
+    started = time.perf_counter()
+    found = jax.block_until_ready(method.extract(image))
+    elapsed = time.perf_counter() - started
+    self.seconds.setdefault(method.name, []).append(elapsed)
+    fields = {
+      name: np.asarray(value)
+      for name, value in found._asdict().items()
+      if value is not None
+    }
+    self.folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **fields)
+    partial.replace(path)
+    return ops.Keypoints(**fields)
+
+
+def _rows(points: ops.Keypoints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Positions, scores and descriptors of the valid rows."""
+  valid = np.asarray(points.valid)
+  return tuple(
+    np.asarray(v)[valid] for v in (points.xy, points.scores, points.descriptors)
+  )
+
+
+def score_pair(
+  method: methods.Method, cache: FeatureCache, images: Any, matrix: np.ndarray
+) -> dict[str, Any]:
+  """Every number of one method on one pair."""
+  truth = metrics.homography_ground_truth(
+    matrix, images[0].shape[:2], images[1].shape[:2]
+  )
+  found = tuple(cache.get(method, image) for image in images)
+  if method.adapt is not None:
+    found = method.adapt(images, found)
+  (xy0, s0, d0), (xy1, s1, d1) = (_rows(k) for k in found)
+  matches = elf.match(*found)
+  valid = np.asarray(matches.valid)
+  if method.refine is None:
+    ends = (
+      np.asarray(found[0].xy)[np.asarray(matches.index0)],
+      np.asarray(found[1].xy)[np.asarray(matches.index1)],
+    )
+  else:
+    ends = method.refine([jnp.asarray(i) for i in images], found, matches)
+  ends = tuple(np.asarray(e, np.float64)[valid] for e in ends)
+  estimate = None
+  if len(ends[0]) >= 4:
+    estimate = ops.estimate_homography(*ends, threshold=3.0)
+  return {
+    "points": (len(xy0) + len(xy1)) / 2,
+    "rep": metrics.repeatability(xy0, xy1, truth),
+    "ms": metrics.matching_score(xy0, xy1, d0, d1, truth),
+    "sp_rep": metrics.superpoint_repeatability(xy0, xy1, s0, s1, truth),
+    "matches": int(valid.sum()),
+    "mma": metrics.mean_matching_accuracy(
+      *ends, truth, thresholds=THRESHOLDS
+    ).tolist(),
+    "corner_error": metrics.homography_corner_error(
+      estimate.matrix if estimate is not None and estimate.success else None,
+      truth,
+    ),
+  }
+
+
+def evaluate_pairs(
+  rows: list[methods.Method],
+  pairs: Iterable[Any],
+  cache: FeatureCache,
+  *,
+  total: int,
+  label: str,
+) -> dict[str, list[dict[str, Any]]]:
+  """Method -> one record for each pair; failures are noted, not fatal."""
+  records: dict[str, list[dict[str, Any]]] = {m.name: [] for m in rows}
+  for pair in tqdm(pairs, total=total, desc=label, unit="pair"):
+    images = [_as_float(pair.image0), _as_float(pair.image1)]
+    for method in rows:
+      record: dict[str, Any] = {"pair": f"{pair.name}/{pair.index}"}
+      record["kind"] = getattr(pair, "kind", "")
+      record["index"] = pair.index
+      try:
+        record |= score_pair(method, cache, images, pair.homography_0to1)
+      except ValueError as error:  # say which pair, and evaluate the rest
+        record["error"] = str(error)
+      records[method.name].append(record)
+  return records
+
+
+def _as_float(image: np.ndarray) -> np.ndarray:
+  """Float32 in [0, 1]."""
+  if image.dtype == np.uint8:
+    return image.astype(np.float32) / 255
+  return np.asarray(image, np.float32)
+
+
+def summarize(records: list[dict[str, Any]]) -> dict[str, Any]:
+  """Means over the pairs that could be evaluated."""
+  good = [r for r in records if "error" not in r]
+  if not good:
+    return {"pairs": 0, "failed": len(records)}
+  errors = np.array([r["corner_error"] for r in good])
+  means = {
+    name: float(np.mean([r[name] for r in good]))
+    for name in ("points", "rep", "ms", "sp_rep", "matches")
+  }
+  return means | {
+    "pairs": len(good),
+    "failed": len(records) - len(good),
+    "mma": np.mean([r["mma"] for r in good], 0).tolist(),
+    "mha": metrics.homography_accuracy(errors).tolist(),
+    "auc": metrics.homography_auc(errors).tolist(),
+  }
+
+
+def load_pairs(options: Options) -> tuple[Any, int, Callable[[], list[str]]]:
+  """Pairs, their number, and a function that lists what was skipped."""
+  if options.data == "homography_pairs":
+    pairs = data.homography_pairs(num_per_image=options.num_per_image)
+    return pairs, options.num_per_image * len(data.EVALUATION), list
+  if options.root is None:
+    raise SystemExit(f"--data {options.data} needs --root, its folder")
+  make = {"hpatches": data.hpatches_pairs, "webcam": data.webcam_pairs}
+  reader = make[options.data](options.root)
+  return reader, len(reader.files), lambda: [str(s) for s in reader.skipped]
+
+
+def evaluate_curves(
+  options: Options, cache: FeatureCache
+) -> dict[str, dict[str, Any]]:
+  """Matching score of every angle and zoom, method by method."""
+  rows = methods.robust_methods(options.max_keypoints)
+  curves: dict[str, dict[str, Any]] = {}
+  for name, pairs, steps in (
+    ("rotation", data.rotation_pairs(angles=ANGLES), ANGLES),
+    ("zoom", data.zoom_pairs(zooms=ZOOMS), ZOOMS),
+  ):
+    total = len(steps) * len(data.EVALUATION)
+    records = evaluate_pairs(rows, pairs, cache, total=total, label=name)
+    curves[name] = {"steps": list(steps)}
+    for method, rows_of in records.items():
+      curves[name][method] = [
+        summarize([r for r in rows_of if r["index"] == k])
+        for k in range(len(steps))
+      ]
+  return curves
+
+
+def main(options: Options) -> None:
+  """Evaluates, prints, and writes."""
+  started = time.perf_counter()
+  cache = FeatureCache(options.cache)
+  pairs, total, skipped = load_pairs(options)
+  networks = [tuple(n.split("=", 1)) for n in options.networks]
+  rows = methods.default_methods(options.max_keypoints, networks)
+  records = evaluate_pairs(rows, pairs, cache, total=total, label=options.data)
+  result: dict[str, Any] = {
+    "data": options.data,
+    "summary": {name: summarize(r) for name, r in records.items()},
+    "skipped": skipped(),
+    "damaged": cache.damaged,
+    "seconds": {k: float(np.median(v)) for k, v in cache.seconds.items()},
+  }
+  if options.curves and options.data == "homography_pairs":
+    result["curves"] = evaluate_curves(options, cache)
+  result["minutes"] = (time.perf_counter() - started) / 60
+  options.out.mkdir(parents=True, exist_ok=True)
+  (options.out / "records.json").write_text(json.dumps(records))
+  (options.out / "result.json").write_text(json.dumps(result, indent=1))
+  text = report.format_result(result)
+  print(text)
+  figures = report.draw_figures(result, options.out)
+  if options.write:
+    report.write_readme(text, result, figures, options)
+
+
+if __name__ == "__main__":
+  bench.set_cpu_flags()
+  main(
+    tyro.cli(
+      Options,
+      prog="python -m experiments.elf.evaluate",
+      description=__doc__,
+      use_underscores=True,
+    )
+  )

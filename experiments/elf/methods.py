@@ -1,0 +1,267 @@
+"""The rows of the comparison: image -> 500 key points, and a way to match.
+
+Every method returns the same `Keypoints`, sorted by its response, so that a
+number of points can be the same for all.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vision_jax import ops, weights
+from vision_jax.nn import endpoint_info
+from vision_jax.systems import elf, opencv_features
+
+LUMA = (0.299, 0.587, 0.114)
+ROTATIONS = tuple(range(0, 360, 30))
+SCALES = (0.42, 0.5, 0.59, 0.71, 0.84, 1.0, 1.19, 1.41)
+
+
+class Network(NamedTuple):
+  """A backbone with weights and the settings of ELF that go with it.
+
+  Attributes:
+    name: for the table.
+    module: the backbone.
+    variables: its weights.
+    config: settings of ELF.
+  """
+
+  name: str
+  module: Any
+  variables: Any
+  config: elf.ElfConfig
+
+
+class Method(NamedTuple):
+  """One row.
+
+  Attributes:
+    name: of the row; also of its folder in the cache.
+    extract: uint8-like float image [H, W, 3] -> key points.
+    settings: everything that the result depends on, for the cache.
+    refine: (pair, key points, matches) -> points [M, 2] of both pictures, or
+      None where matches are taken as they are.
+    adapt: (image0, image1, key points) -> key points of picture 1 described
+      for picture 0, or None.
+  """
+
+  name: str
+  extract: Callable[[np.ndarray], ops.Keypoints]
+  settings: str
+  refine: Callable[..., Any] | None = None
+  adapt: Callable[..., Any] | None = None
+
+
+def load_network(
+  model: str, source: str, *, max_keypoints: int, seed: int = 0
+) -> Network:
+  """A network for ELF; `source` as in `weights.resolve`."""
+  module, variables, preprocess = weights.resolve(model, source, seed=seed)
+  config = elf.make_config(
+    model, preprocess, threshold="none", max_keypoints=max_keypoints
+  )
+  label = {"bundled": model, "random": f"{model}, random weights"}
+  return Network(label.get(source, model), module, variables, config)
+
+
+def _fingerprint(network: Network) -> str:
+  """Of the weights and the settings."""
+  digest = hashlib.sha256(repr(network.config).encode())
+  for leaf in jax.tree.leaves(network.variables):
+    digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()[:16]
+
+
+def elf_method(network: Network) -> Method:
+  """ELF as published: detector and descriptor of one network."""
+
+  def extract(image):
+    return elf.extract(
+      network.module, network.variables, jnp.asarray(image), network.config
+    )
+
+  return Method(f"ELF {network.name}", extract, _fingerprint(network))
+
+
+def refined_method(
+  network: Network, layers: Sequence[str], *, warped: bool
+) -> Method:
+  """ELF with its matches aligned again, once or after a first homography."""
+  plain = elf_method(network)
+
+  def refine(images, keypoints, matches):
+    def run(homography):
+      return elf.refine_matches(
+        network.module,
+        network.variables,
+        *images,
+        *keypoints,
+        matches,
+        network.config,
+        layers=layers,
+        homography=homography,
+      )
+
+    xy0, xy1 = run(None)
+    if not warped:
+      return xy0, xy1
+    estimate = ops.estimate_homography(
+      np.asarray(xy0), np.asarray(xy1), valid=np.asarray(matches.valid)
+    )
+    if not estimate.success:
+      return xy0, xy1
+    return run(jnp.asarray(estimate.matrix, jnp.float32))
+
+  suffix = " + refined twice" if warped else " + refined"
+  return plain._replace(name=plain.name + suffix, refine=refine)
+
+
+def view_method(
+  network: Network, rotations: Sequence[float], scales: Sequence[float]
+) -> Method:
+  """ELF with picture 1 described in the view that resembles picture 0."""
+  plain = elf_method(network)
+
+  def adapt(images, keypoints):
+    k0, k1 = keypoints
+    views = elf.describe_views(
+      network.module,
+      network.variables,
+      jnp.asarray(images[1]),
+      k1,
+      network.config,
+      rotations=rotations,
+      scales=scales,
+    )
+    _, descriptors = elf.choose_view(k0, views, k1.valid)
+    return k0, k1._replace(descriptors=descriptors)
+
+  kinds = [
+    name
+    for name, values in (("rotation", rotations), ("scale", scales))
+    if len(values) > 1
+  ]
+  return plain._replace(
+    name=f"{plain.name} + {' and '.join(kinds)}", adapt=adapt
+  )
+
+
+def _responses() -> dict[str, Callable[[jax.Array], jax.Array]]:
+  """Linear filters and corners: grey image [H, W] -> response [H, W]."""
+
+  def sobel(gray):
+    yy, _, xx = ops.structure_tensor(
+      gray[..., None], derivative_sigma=None, integration_sigma=0.5
+    )
+    return jnp.sqrt(jnp.maximum(yy + xx, 1e-30))
+
+  def difference(gray):
+    stack, _ = ops.difference_of_gaussians(gray, intervals=1, octaves=1)
+    return jnp.abs(stack[0])
+
+  return {
+    "Sobel": sobel,
+    "LoG": lambda gray: jnp.abs(ops.laplacian_of_gaussian(gray, sigma=1.6)),
+    "DoG": difference,
+    "Harris": lambda gray: ops.harris_response(gray[..., None]),
+  }
+
+
+def control_methods(network: Network) -> list[Method]:
+  """Other detectors with the network's descriptor: does saliency matter?
+
+  Responses pass through the rest of ELF's detector (blur, suppression, 500
+  best), so that only the map differs.
+  """
+  config = network.config
+  info = endpoint_info(network.module)
+  geometry = [info[name] for name in config.descriptor_layers]
+
+  def make(response):
+    @jax.jit
+    def extract(variables, image):
+      gray = jnp.tensordot(image, jnp.asarray(LUMA), 1)
+      xy, scores, valid = elf.detect(response(gray)[..., None], config)
+      _, endpoints = network.module.apply(
+        variables, elf.preprocess(image, config)[None]
+      )
+      descriptors = elf.describe(
+        [endpoints[name][0] for name in config.descriptor_layers],
+        xy,
+        strides=[g.stride for g in geometry],
+        offsets=[g.offset for g in geometry],
+        image_size=image.shape[:2],
+        config=config,
+      )
+      descriptors = jnp.where(valid[:, None], descriptors, 0.0)
+      return ops.Keypoints(xy, scores, valid, descriptors)
+
+    return lambda image: extract(network.variables, jnp.asarray(image))
+
+  fingerprint = _fingerprint(network)
+  return [
+    Method(f"{name} + {network.name}", make(response), f"{name} {fingerprint}")
+    for name, response in _responses().items()
+  ]
+
+
+def opencv_method(name: str, *, max_keypoints: int) -> Method:
+  """SIFT, ORB or AKAZE."""
+
+  def extract(image):
+    return opencv_features.detect_opencv(
+      image, method=name, max_keypoints=max_keypoints
+    )
+
+  return Method(name.upper(), extract, f"{name} {max_keypoints}")
+
+
+def refinement_layers(network: Network) -> tuple[str, ...]:
+  """Endpoints of strides 8, 4 and 2, deep to shallow; one for each stride."""
+  info = endpoint_info(network.module)
+  by_stride = {g.stride: name for name, g in info.items()}
+  return tuple(by_stride[s] for s in (8, 4, 2) if s in by_stride)
+
+
+def default_methods(
+  max_keypoints: int, networks: Sequence[tuple[str, str]]
+) -> list[Method]:
+  """All rows: bundled networks, controls, baselines, and what was asked for."""
+  vgg = load_network("vgg_small", "bundled", max_keypoints=max_keypoints)
+  rows = [elf_method(vgg)]
+  for model in weights.BUNDLED:
+    if model != "vgg_small":
+      rows.append(
+        elf_method(load_network(model, "bundled", max_keypoints=max_keypoints))
+      )
+  rows.append(
+    elf_method(load_network("vgg_small", "random", max_keypoints=max_keypoints))
+  )
+  for model, source in networks:
+    rows.append(
+      elf_method(load_network(model, source, max_keypoints=max_keypoints))
+    )
+  layers = refinement_layers(vgg)
+  rows += [refined_method(vgg, layers, warped=w) for w in (False, True)]
+  rows += control_methods(vgg)
+  rows += [
+    opencv_method(name, max_keypoints=max_keypoints)
+    for name in opencv_features.OPENCV_METHODS
+  ]
+  return rows
+
+
+def robust_methods(max_keypoints: int) -> list[Method]:
+  """The rows of the rotation and zoom curves."""
+  vgg = load_network("vgg_small", "bundled", max_keypoints=max_keypoints)
+  return [
+    elf_method(vgg),
+    view_method(vgg, ROTATIONS, (1.0,)),
+    view_method(vgg, (0.0,), SCALES),
+    opencv_method("sift", max_keypoints=max_keypoints),
+  ]

@@ -1,0 +1,120 @@
+"""Tests of the evaluation of ELF: cache, failures, table."""
+
+import dataclasses
+import json
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.elf import evaluate, methods, report
+from vision_jax import data, ops
+
+
+def _fake_method(name="fake", calls=None):
+  """Key points at the brightest pixels; descriptors are patches."""
+
+  def extract(image):
+    if calls is not None:
+      calls.append(image.shape)
+    gray = jnp.asarray(image).mean(-1)
+    kept = ops.suppress_points(gray, gray > 0, radius=6)
+    xy, scores, valid = ops.top_points(gray, kept, num_points=40)
+    steps = np.stack(np.meshgrid(np.arange(-3.0, 4), np.arange(-3.0, 4)), -1)
+    patches = ops.sample(
+      jnp.asarray(image), xy[:, None] + steps.reshape(1, -1, 2), padding="edge"
+    ).reshape(40, -1)
+    patches = patches - patches.mean(-1, keepdims=True)
+    norm = jnp.linalg.norm(patches, axis=-1, keepdims=True)
+    return ops.Keypoints(xy, scores, valid, patches / (norm + 1e-6))
+
+  return methods.Method(name, extract, name)
+
+
+def _pairs(count=2):
+  names = data.EVALUATION[:1]
+  return list(
+    data.zoom_pairs(zooms=[1.0, 1.1][:count], size=(90, 120), names=names)
+  )
+
+
+def test_features_are_read_again_and_damage_is_redone(tmp_path):
+  calls = []
+  method = _fake_method(calls=calls)
+  image = _pairs()[0].image0
+  cache = evaluate.FeatureCache(tmp_path)
+  first = cache.get(method, image)
+  again = evaluate.FeatureCache(tmp_path).get(method, image)
+  assert len(calls) == 1
+  chex.assert_trees_all_equal(first, again)
+  # Other settings and other pixels are other features.
+  cache.get(method._replace(settings="other"), image)
+  cache.get(method, image[::-1])
+  assert len(calls) == 3
+  for file in tmp_path.iterdir():
+    file.write_bytes(file.read_bytes()[:100])
+  after = evaluate.FeatureCache(tmp_path)
+  chex.assert_trees_all_equal(after.get(method, image), first)
+  assert len(after.damaged) == 1
+  assert len(calls) == 4
+
+
+def test_identical_pictures_score_one_and_failures_are_counted(tmp_path):
+  def broken(image):
+    raise ValueError("no key points today")
+
+  rows = [_fake_method(), methods.Method("broken", broken, "broken")]
+  cache = evaluate.FeatureCache(tmp_path)
+  records = evaluate.evaluate_pairs(
+    rows, _pairs(), cache, total=2, label="test"
+  )
+  same = records["fake"][0]
+  assert (same["rep"], same["ms"], same["sp_rep"]) == (1.0, 1.0, 1.0)
+  assert same["mma"] == [1.0] * 10
+  assert same["corner_error"] < 1e-3
+  summary = evaluate.summarize(records["fake"])
+  assert summary["pairs"] == 2
+  assert summary["rep"] == np.mean([r["rep"] for r in records["fake"]])
+  assert evaluate.summarize(records["broken"]) == {"pairs": 0, "failed": 2}
+  assert records["broken"][0]["error"] == "no key points today"
+  result = {
+    "data": "homography_pairs",
+    "summary": {n: evaluate.summarize(r) for n, r in records.items()},
+    "skipped": ["one"],
+    "damaged": [],
+    "seconds": {"fake": 0.5},
+    "minutes": 1.0,
+  }
+  text = report.format_result(result)
+  assert "| broken | all 2 pairs failed |" in text
+  assert "2 evaluations failed; 1 pairs skipped" in text
+  assert report.draw_figures(result, tmp_path) == ["mma.png"]
+  assert (tmp_path / "mma.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_default_rows_run(tmp_path, monkeypatch):
+  """Two small pairs through every method, and the files that are written."""
+  small = lambda **_: iter(_pairs(1))  # noqa: E731
+  for name in ("homography_pairs", "rotation_pairs", "zoom_pairs"):
+    monkeypatch.setattr(evaluate.data, name, small)
+  monkeypatch.setattr(methods, "ROTATIONS", (0, 90))
+  monkeypatch.setattr(methods, "SCALES", (1.0, 0.5))
+  options = evaluate.Options(
+    max_keypoints=40,
+    num_per_image=1,
+    cache=tmp_path / "cache",
+    out=tmp_path / "out",
+  )
+  evaluate.main(options)
+  result = json.loads((options.out / "result.json").read_text())
+  assert set(result["curves"]) == {"rotation", "zoom"}
+  for name, summary in result["summary"].items():
+    assert summary["pairs"] == 1, name
+    assert summary["rep"] == 1.0, name  # the two pictures are the same
+    assert summary["mha"][0] == 1.0, name
+  again = dataclasses.replace(options, curves=False)
+  evaluate.main(again)
+  result = json.loads((options.out / "result.json").read_text())
+  assert result["seconds"] == {}  # everything came from the cache
