@@ -3,62 +3,20 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from vision_jax import data, metrics
-
-_SIZE = (480, 640)
-
-
-def _identity(size=_SIZE):
-  return metrics.homography_ground_truth(np.eye(3), size, size)
-
-
-def _random_pair(seed):
-  """Points, descriptors and a homography of two pictures, not square."""
-  rng = np.random.default_rng(seed)
-  angle, scale = rng.uniform(-0.5, 0.5), rng.uniform(0.7, 1.4)
-  c, s = scale * np.cos(angle), scale * np.sin(angle)
-  homography = np.array(
-    [
-      [c, -s, rng.uniform(-40, 40)],
-      [s, c, rng.uniform(-40, 40)],
-      [rng.uniform(-3e-4, 3e-4), rng.uniform(-3e-4, 3e-4), 1.0],
-    ]
-  ) * rng.choice([-2.0, 1.0])  # the factor of a homography is free
-  size0, size1 = (120, 200), (150, 170)
-  xy0 = rng.random((60, 2)) * [200, 120]
-  warped = np.array([_loop_warp(homography, p) for p in xy0])
-  xy1 = np.concatenate(
-    [
-      warped[:40] + rng.normal(0, 3, (40, 2)),
-      rng.random((25, 2)) * [170, 150],
-    ]
-  )
-  xy1 = np.round(xy1)  # ties
-  descriptors0 = rng.standard_normal((60, 8))
-  descriptors1 = rng.standard_normal((65, 8))
-  descriptors1[:40] = descriptors0[:40] + rng.normal(0, 0.6, (40, 8))
-  return xy0, xy1, descriptors0, descriptors1, homography, size0, size1
-
-
-def _loop_warp(h, p):
-  x, y = (float(v) for v in p)
-  w = h[2][0] * x + h[2][1] * y + h[2][2]
-  return (
-    (h[0][0] * x + h[0][1] * y + h[0][2]) / w,
-    (h[1][0] * x + h[1][1] * y + h[1][2]) / w,
-  )
+from tests.metrics import pairs
+from vision_jax import metrics
 
 
 def _loop_greedy(cost, limit):
   """Sort every pair, accept when both ends are free."""
-  pairs = sorted(
+  order = sorted(
     (cost[i][j], i, j)
     for i in range(len(cost))
     for j in range(len(cost[0]) if len(cost) else 0)
     if cost[i][j] <= limit
   )
   rows, columns, kept = set(), set(), []
-  for _, i, j in pairs:
+  for _, i, j in order:
     if i not in rows and j not in columns:
       rows.add(i)
       columns.add(j)
@@ -74,10 +32,12 @@ def _loop_scores(xy0, xy1, d0, d1, homography, size0, size1, threshold):
     return 0 <= p[0] < size[1] and 0 <= p[1] < size[0]
 
   kept0 = [
-    i for i, p in enumerate(xy0) if inside(_loop_warp(homography, p), size1)
+    i
+    for i, p in enumerate(xy0)
+    if inside(pairs.loop_warp(homography, p), size1)
   ]
   kept1 = [
-    j for j, p in enumerate(xy1) if inside(_loop_warp(inverse, p), size0)
+    j for j, p in enumerate(xy1) if inside(pairs.loop_warp(inverse, p), size0)
   ]
   if not kept0 or not kept1:
     return 0.0, 0.0
@@ -85,7 +45,9 @@ def _loop_scores(xy0, xy1, d0, d1, homography, size0, size1, threshold):
     [
       sum(
         (a - b) ** 2
-        for a, b in zip(_loop_warp(homography, xy0[i]), xy1[j], strict=True)
+        for a, b in zip(
+          pairs.loop_warp(homography, xy0[i]), xy1[j], strict=True
+        )
       )
       ** 0.5
       for j in kept1
@@ -168,7 +130,7 @@ class GreedyAssignmentTest(parameterized.TestCase):
 class ElfProtocolTest(parameterized.TestCase):
   @parameterized.parameters(*range(20))
   def test_equals_the_loop(self, seed):
-    xy0, xy1, d0, d1, homography, size0, size1 = _random_pair(seed)
+    xy0, xy1, d0, d1, homography, size0, size1 = pairs.random_pair(seed)
     truth = metrics.homography_ground_truth(homography, size0, size1)
     for threshold in (1.0, 5.0):
       rep, ms = _loop_scores(
@@ -189,8 +151,10 @@ class ElfProtocolTest(parameterized.TestCase):
   def test_identical_points_score_one(self):
     xy = np.random.default_rng(0).random((500, 2)) * [640, 480]
     d = np.random.default_rng(1).standard_normal((500, 16))
-    self.assertEqual(metrics.repeatability(xy, xy, _identity()), 1.0)
-    self.assertEqual(metrics.matching_score(xy, xy, d, d, _identity()), 1.0)
+    self.assertEqual(metrics.repeatability(xy, xy, pairs.identity()), 1.0)
+    self.assertEqual(
+      metrics.matching_score(xy, xy, d, d, pairs.identity()), 1.0
+    )
 
   def test_chance_level_of_uniform_points(self):
     rng = np.random.default_rng(2)
@@ -198,7 +162,7 @@ class ElfProtocolTest(parameterized.TestCase):
       metrics.repeatability(
         rng.random((500, 2)) * [640, 480],
         rng.random((500, 2)) * [640, 480],
-        _identity(),
+        pairs.identity(),
       )
       for _ in range(40)
     ]
@@ -217,7 +181,7 @@ class ElfProtocolTest(parameterized.TestCase):
 
     sets = [spaced() for _ in range(6)]
     scores = [
-      metrics.repeatability(sets[i], sets[j], _identity())
+      metrics.repeatability(sets[i], sets[j], pairs.identity())
       for i in range(6)
       for j in range(i)
     ]
@@ -244,7 +208,7 @@ class ElfProtocolTest(parameterized.TestCase):
     xy = np.array(
       [[0.0, 0], [639.99, 479.99], [640, 10], [10, 480], [-0.01, 5]]
     )
-    keep0, keep1 = metrics.covisible(xy, xy, _identity())
+    keep0, keep1 = metrics.covisible(xy, xy, pairs.identity())
     np.testing.assert_array_equal(keep0, [True, True, False, False, False])
     np.testing.assert_array_equal(keep1, keep0)
 
@@ -267,16 +231,16 @@ class ElfProtocolTest(parameterized.TestCase):
   def test_no_points_score_zero(self):
     xy, none = np.array([[5.0, 5]]), np.zeros((0, 2))
     for a, b in ((none, xy), (xy, none), (none, none), (xy, xy + 700)):
-      self.assertEqual(metrics.repeatability(a, b, _identity()), 0.0)
+      self.assertEqual(metrics.repeatability(a, b, pairs.identity()), 0.0)
       self.assertEqual(
         metrics.matching_score(
-          a, b, np.ones((len(a), 4)), np.ones((len(b), 4)), _identity()
+          a, b, np.ones((len(a), 4)), np.ones((len(b), 4)), pairs.identity()
         ),
         0.0,
       )
 
   def test_errors_name_the_argument(self):
-    xy, truth = np.zeros((3, 2)), _identity()
+    xy, truth = np.zeros((3, 2)), pairs.identity()
     with self.assertRaisesRegex(ValueError, "`xy1` must be .N, 2., got"):
       metrics.repeatability(xy, np.zeros((3, 3)), truth)
     with self.assertRaisesRegex(ValueError, "`xy0` must be finite"):
@@ -291,130 +255,17 @@ class ElfProtocolTest(parameterized.TestCase):
       )
 
 
-class HomographyGroundTruthTest(absltest.TestCase):
-  def test_warps_are_inverse_and_equal_the_loop(self):
-    xy0, _, _, _, homography, size0, size1 = _random_pair(5)
-    truth = metrics.homography_ground_truth(homography, size0, size1)
-    warped = truth.warp0to1(xy0)
-    np.testing.assert_allclose(
-      warped, [_loop_warp(homography, p) for p in xy0], rtol=1e-12
-    )
-    np.testing.assert_allclose(truth.warp1to0(warped), xy0, atol=1e-9)
-
-  def test_points_behind_the_camera_are_infinite(self):
-    homography = np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1.0]])  # x < 50
-    truth = metrics.homography_ground_truth(homography, (40, 60), (40, 60))
-    warped = truth.warp0to1(np.array([[49.0, 5], [50, 5], [51, 5]]))
-    np.testing.assert_array_equal(
-      np.isfinite(warped).all(1), [True, False, False]
-    )
-
-  def test_errors(self):
-    with self.assertRaisesRegex(ValueError, "must be .3, 3., got"):
-      metrics.homography_ground_truth(np.eye(2), _SIZE, _SIZE)
-    for bad in (np.zeros((3, 3)), np.full((3, 3), np.nan)):
-      with self.assertRaisesRegex(ValueError, "finite and invertible"):
-        metrics.homography_ground_truth(bad, _SIZE, _SIZE)
-
-
-class DisparityGroundTruthTest(absltest.TestCase):
-  def _scene(self):
-    """A wall at disparity 2, a post at disparity 6, some pixels unknown."""
-    disparity = np.full((6, 40), 2.0, np.float32)
-    disparity[:, 20:26] = 6.0
-    disparity[3, 8] = np.nan
-    disparity[3, 9] = np.inf
-    return disparity
-
-  def test_points_move_left_by_the_disparity(self):
-    truth = metrics.disparity_ground_truth(self._scene())
-    warped = truth.warp0to1(np.array([[10.0, 1], [22.3, 2], [30, 5.2]]))
-    np.testing.assert_allclose(warped, [[8.0, 1], [16.3, 2], [28, 5.2]])
-    back = truth.warp1to0(warped)
-    np.testing.assert_allclose(back, [[10.0, 1], [22.3, 2], [30, 5.2]])
-
-  def test_unknown_and_hidden_points_are_nan(self):
-    truth = metrics.disparity_ground_truth(self._scene())
-    # The post covers right columns 14..19, so left wall columns 16..19 are
-    # hidden; right columns 18..23 of the wall belong to left 20..25, which
-    # shows the post, so 20..23 come from nowhere.
-    hidden = np.array([[x, 1.0] for x in range(16, 20)])
-    self.assertTrue(np.isnan(truth.warp0to1(hidden)).all())
-    nowhere = np.array([[x, 1.0] for x in range(20, 24)])
-    self.assertTrue(np.isnan(truth.warp1to0(nowhere)).all())
-    unknown = np.array([[8.0, 3], [9.0, 3], [-3, 3], [5, 9]])
-    self.assertTrue(np.isnan(truth.warp0to1(unknown)).all())
-    keep0, keep1 = metrics.covisible(
-      np.concatenate([hidden, unknown]), nowhere, truth
-    )
-    self.assertFalse(keep0.any())
-    self.assertFalse(keep1.any())
-    kept = metrics.disparity_ground_truth(
-      self._scene(), max_inconsistency=None
-    ).warp0to1(hidden)
-    np.testing.assert_allclose(kept, hidden - [2.0, 0])
-
-  def test_slanted_surface_has_no_gaps(self):
-    x = np.arange(60.0)
-    disparity = np.repeat((4 + 0.4 * x)[None], 3, 0)  # right is compressed
-    stretched = np.repeat((30 - 0.4 * x)[None], 3, 0)  # right is stretched
-    for d, inverse in (
-      (disparity, lambda r: (r + 4) / 0.6),
-      (stretched, lambda r: (r + 30) / 1.4),
-    ):
-      truth = metrics.disparity_ground_truth(d)
-      right = np.arange(0.0, 18.0)
-      got = truth.warp1to0(np.stack([right, np.ones_like(right)], -1))
-      np.testing.assert_allclose(got[:, 0], inverse(right), atol=1e-9)
-
-  def test_unknown_truth_is_left_out_of_the_accuracy(self):
-    truth = metrics.disparity_ground_truth(self._scene())
-    points0 = np.array([[10.0, 1], [11, 1], [8, 3]])
-    points1 = np.array([[8.0, 1], [20, 1], [6, 3]])
-    np.testing.assert_array_equal(
-      metrics.mean_matching_accuracy(points0, points1, truth, thresholds=(3,)),
-      [0.5],
-    )
-
-  def test_both_directions_agree_on_the_motorcycle(self):
-    left, right, disparity = data.stereo_motorcycle()
-    truth = metrics.disparity_ground_truth(disparity)
-    rng = np.random.default_rng(0)
-    xy = np.stack([rng.integers(0, 741, 4000), rng.integers(0, 500, 4000)], -1)
-    keep0, _ = metrics.covisible(xy, xy, truth)
-    self.assertBetween(keep0.mean(), 0.7, 0.9)
-    warped = truth.warp0to1(xy)[keep0]
-    back = truth.warp1to0(warped)
-    known = np.isfinite(back).all(1)
-    self.assertGreater(known.mean(), 0.9)
-    self.assertLess(np.abs(back - xy[keep0])[known].max(), 1.01)
-    # What the truth calls one point looks alike in both pictures.
-    column, row = np.rint(warped).astype(int).T
-    seen = np.abs(right[row, column] - left[xy[keep0][:, 1], xy[keep0][:, 0]])
-    shuffled = np.abs(
-      right[row, column] - left[xy[keep0][::-1, 1], xy[keep0][::-1, 0]]
-    )
-    self.assertLess(seen.mean(), 0.05)
-    self.assertGreater(shuffled.mean(), 0.2)
-
-  def test_errors(self):
-    with self.assertRaisesRegex(ValueError, "`disparity` must be .H, W."):
-      metrics.disparity_ground_truth(np.zeros((3, 4, 1)))
-    with self.assertRaisesRegex(ValueError, "`max_inconsistency` must be"):
-      metrics.disparity_ground_truth(np.ones((3, 4)), max_inconsistency=-1)
-
-
 class MeanMatchingAccuracyTest(parameterized.TestCase):
   @parameterized.parameters(*range(20))
   def test_equals_the_loop(self, seed):
-    xy0, xy1, _, _, homography, size0, size1 = _random_pair(seed)
+    xy0, xy1, _, _, homography, size0, size1 = pairs.random_pair(seed)
     points0, points1 = xy0[:50], xy1[:50]  # the last ten are wrong
     truth = metrics.homography_ground_truth(homography, size0, size1)
     expected = []
     for threshold in range(1, 11):
       right = 0
       for p, q in zip(points0, points1, strict=True):
-        x, y = _loop_warp(homography, p)
+        x, y = pairs.loop_warp(homography, p)
         right += (x - q[0]) ** 2 + (y - q[1]) ** 2 <= threshold**2
       expected.append(right / 50)
     np.testing.assert_allclose(
@@ -436,18 +287,18 @@ class MeanMatchingAccuracyTest(parameterized.TestCase):
   def test_default_thresholds_are_1_to_10(self):
     xy = np.zeros((10, 2)) + 100
     moved = xy + np.arange(1.0, 11.0)[:, None] * [1, 0]
-    got = metrics.mean_matching_accuracy(xy, moved, _identity())
+    got = metrics.mean_matching_accuracy(xy, moved, pairs.identity())
     np.testing.assert_allclose(got, np.arange(1, 11) / 10)
 
   def test_no_matches_count_zero(self):
     none = np.zeros((0, 2))
-    got = metrics.mean_matching_accuracy(none, none, _identity())
+    got = metrics.mean_matching_accuracy(none, none, pairs.identity())
     np.testing.assert_array_equal(got, np.zeros(10))
 
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, "one row per match"):
       metrics.mean_matching_accuracy(
-        np.zeros((2, 2)), np.zeros((3, 2)), _identity()
+        np.zeros((2, 2)), np.zeros((3, 2)), pairs.identity()
       )
 
 

@@ -1,6 +1,12 @@
 """Scores: NumPy in, numbers out."""
 
 from vision_jax.metrics.bootstrap import Interval, paired_bootstrap
+from vision_jax.metrics.ground_truth import (
+  GroundTruth,
+  covisible,
+  disparity_ground_truth,
+  homography_ground_truth,
+)
 from vision_jax.metrics.homographies import (
   homography_accuracy,
   homography_auc,
@@ -9,11 +15,7 @@ from vision_jax.metrics.homographies import (
   superpoint_repeatability,
 )
 from vision_jax.metrics.keypoints import (
-  GroundTruth,
-  covisible,
-  disparity_ground_truth,
   greedy_assignment,
-  homography_ground_truth,
   matching_score,
   mean_matching_accuracy,
   repeatability,

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vision_jax.metrics import keypoints
+from vision_jax.metrics.ground_truth import (
+  GroundTruth,
+  as_points,
+  covisible,
+  homography_ground_truth,
+)
+from vision_jax.metrics.keypoints import position_errors
 from vision_jax.ops import frames
 
 __all__ = [
@@ -49,7 +55,7 @@ def superpoint_repeatability(
   xy1: np.ndarray,
   scores0: np.ndarray,
   scores1: np.ndarray,
-  ground_truth: keypoints.GroundTruth,
+  ground_truth: GroundTruth,
   *,
   max_points: int | None = 300,
   threshold: float = 3.0,
@@ -101,20 +107,19 @@ def superpoint_repeatability(
     with the cut after the co-visibility test of its public re-implementation.
   """
   name = "superpoint_repeatability"
-  xy0 = keypoints._points(name, "xy0", xy0)
-  xy1 = keypoints._points(name, "xy1", xy1)
+  xy0 = as_points(name, "xy0", xy0)
+  xy1 = as_points(name, "xy1", xy1)
   if max_points is not None and max_points < 1:
     raise ValueError(
       f"{name}: `max_points` must be at least 1 or None, got {max_points}."
     )
-  keep0, keep1 = keypoints.covisible(xy0, xy1, ground_truth)
+  keep0, keep1 = covisible(xy0, xy1, ground_truth)
   rows0 = _best(name, "scores0", scores0, keep0, max_points)
   rows1 = _best(name, "scores1", scores1, keep1, max_points)
   if not len(rows0) or not len(rows1):
     return 0.0
   near = (
-    keypoints._position_errors(ground_truth.warp0to1(xy0[rows0]), xy1[rows1])
-    <= threshold
+    position_errors(ground_truth.warp0to1(xy0[rows0]), xy1[rows1]) <= threshold
   )
   found = near.any(1).sum() + near.any(0).sum()
   return int(found) / (len(rows0) + len(rows1))
@@ -122,7 +127,7 @@ def superpoint_repeatability(
 
 def homography_corner_error(
   homography_0to1: np.ndarray | None,
-  ground_truth: keypoints.GroundTruth,
+  ground_truth: GroundTruth,
   *,
   corners: str = "centres",
 ) -> float:
@@ -188,7 +193,7 @@ def homography_corner_error(
     )
   if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < 3:
     return np.inf
-  estimate = keypoints.homography_ground_truth(
+  estimate = homography_ground_truth(
     matrix, ground_truth.size0, ground_truth.size1
   )
   found = estimate.warp0to1(xy)

@@ -111,8 +111,8 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   m = [[jnp.matmul(v[a][b], u[a, b]) for b in range(4)] for a in range(4)]
   up = [_times_a([m[a][b] for a in range(4)]) for b in range(4)]
   y = [_times_a([up[b][i] for b in range(4)]) for i in range(2)]
-  y = jnp.stack([jnp.stack(row, 3) for row in y], 2)
-  return y.reshape(batch, 2 * rows, 2 * cols, -1)
+  tiles = jnp.stack([jnp.stack(row, 3) for row in y], 2)
+  return tiles.reshape(batch, 2 * rows, 2 * cols, -1)
 
 
 def conv2d(

@@ -8,6 +8,7 @@ Baseline for Deep Feature Matching", CVPR workshops 2021 (arXiv 2106.07791).
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -60,15 +61,18 @@ def _align(map0, map1, cells0, cells1, *, radius: int, patch: int):
   a = window(map0, cells0, patch)  # [K, P, P, C]
   b = window(map1, cells1, patch + radius)
   side = 2 * radius + 1
-  scores = sum(
-    jnp.einsum(
-      "kc,kyxc->kyx",
-      a[:, i, j],
-      b[:, i : i + side, j : j + side],
-      precision="highest",
-    )
-    for i in range(2 * patch + 1)
-    for j in range(2 * patch + 1)
+  offsets = itertools.product(range(2 * patch + 1), repeat=2)
+  scores = functools.reduce(
+    jnp.add,
+    (
+      jnp.einsum(
+        "kc,kyxc->kyx",
+        a[:, i, j],
+        b[:, i : i + side, j : j + side],
+        precision="highest",
+      )
+      for i, j in offsets
+    ),
   )
   return cells1 + jax.vmap(_peak)(scores)
 

@@ -79,9 +79,9 @@ def view_matrix(
 
 def _view(image: jax.Array, rotation: float, scale: float):
   """The picture turned and resized, and the matrix to it."""
-  size = image.shape[:2]
+  size = image.shape[0], image.shape[1]
   matrix, canvas = view_matrix(size, rotation, scale)
-  small = tuple(round(n * scale) for n in size)
+  small = round(size[0] * scale), round(size[1] * scale)
   if small != size:
     image = ops.resize(image, small, antialias=True)
   if rotation % 360 == 0:
