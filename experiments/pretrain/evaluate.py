@@ -1,20 +1,19 @@
 """Do trained weights beat random ones in ELF's matching score?
 
-Run:  python -m experiments.pretrain.evaluate \
+Run:  python -m experiments.pretrain.evaluate        (the bundled weights)
+      python -m experiments.pretrain.evaluate --models vgg_small \
           --vgg_small runs/vgg_small_*
-      python -m experiments.pretrain.evaluate        (the bundled weights)
 
 Every set of weights detects and describes the 70 homography pairs of
 `data.homography_pairs` (photographs that no network has seen). The difference
 between trained and random weights is bootstrapped over pairs, resampled by
-photograph. The table is printed and written into README.md.
+photograph. The table is printed and, with --write, put into README.md.
 """
 
 import dataclasses
 import itertools
 import json
 import pathlib
-import platform
 import re
 import time
 from typing import Any
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from vision_jax import bench, data, metrics, weights
 from vision_jax.systems import elf
+from vision_jax.viz import describe_environment
 
 README = pathlib.Path(__file__).with_name("README.md")
 MODES = {"entropy threshold": "kapur", "500 points": "none"}
@@ -49,7 +49,7 @@ class Options:
 
   vgg_small: tuple[pathlib.Path, ...] = ()
   resnet_small: tuple[pathlib.Path, ...] = ()
-  models: tuple[str, ...] = ("vgg_small",)
+  models: tuple[str, ...] = ("vgg_small", "resnet_small")
   num_random: int = 3
   num_per_image: int = 10
   seed: int = 0
@@ -205,39 +205,40 @@ def format_table(rows: list[list[str]]) -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_readme(text: str, command: str, minutes: float) -> None:
-  """Puts the table between its markers."""
-  machine = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-  block = (
-    "<!-- table: begin -->\n"
-    f"`{command}`, {minutes:.0f} minutes on {machine} "
-    f"({platform.machine()}), jax {jax.__version__}.\n\n{text}\n"
-    "<!-- table: end -->"
+def write_readme(
+  model: str, text: str, options: Options, minutes: float
+) -> None:
+  """Puts the table of a network between its markers."""
+  machine = describe_environment()
+  runs = " ".join(f"runs/{run.name}" for run in getattr(options, model))
+  command = (
+    f"python -m experiments.pretrain.evaluate --models {model}"
+    + (f" --{model} {runs}" if runs else "")
+    + " --write"
   )
-  old = README.read_text()
-  pattern = re.compile(r"<!-- table: begin -->.*<!-- table: end -->", re.S)
-  README.write_text(pattern.sub(lambda _: block, old))
+  block = (
+    f"<!-- {model}: begin -->\n`{command}`: {minutes:.0f} minutes on "
+    f"{machine['cores']} cores of an {machine['processor']}, jax "
+    f"{jax.__version__}.\n\n{text}\n<!-- {model}: end -->"
+  )
+  old = README.read_text(encoding="utf-8")
+  pattern = re.compile(rf"<!-- {model}: begin -->.*<!-- {model}: end -->", re.S)
+  README.write_text(pattern.sub(lambda _: block, old), encoding="utf-8")
 
 
 def main(options: Options) -> None:
-  """Evaluates the networks and prints the table."""
-  started = time.perf_counter()
-  rows, everything = [], {}
+  """Evaluates the networks and prints their tables."""
+  everything = {}
   for model in options.models:
+    started = time.perf_counter()
     records = evaluate_model(model, getattr(options, model), options)
     everything[model] = records
-    rows += table_rows(model, records)
-  text = format_table(rows)
-  print(text)
+    text = format_table(table_rows(model, records))
+    print(text)
+    if options.write:
+      write_readme(model, text, options, (time.perf_counter() - started) / 60)
   options.out.parent.mkdir(parents=True, exist_ok=True)
   options.out.write_text(json.dumps(everything))
-  if options.write:
-    command = (
-      "python -m experiments.pretrain.evaluate --models "
-      + " ".join(options.models)
-      + " --write"
-    )
-    write_readme(text, command, (time.perf_counter() - started) / 60)
 
 
 if __name__ == "__main__":

@@ -118,3 +118,43 @@ class DescribeViewsTest(chex.TestCase):
       elf.describe_views(module, variables, image, k, config, scales=(0.0,))
     with self.assertRaisesRegex(ValueError, "describe_views: `image`"):
       elf.describe_views(module, variables, image[0], k, config)
+
+
+class ScaleTest(chex.TestCase):
+  @parameterized.parameters(3.0, 7.0)
+  def test_scale_of_a_blob(self, sigma):
+    y, x = np.mgrid[:90, :110]
+    # Not blurred before: a blur adds its square.
+    blob = np.exp(-((y - 40) ** 2 + (x - 60) ** 2) / (2 * sigma**2))
+    k = ops.Keypoints(
+      jnp.array([[60.0, 40.0]]), jnp.ones(1), jnp.ones(1, bool), None
+    )
+    config = elf.ElfConfig(denoise_blur=(1, 1.0))
+    saliency = jnp.asarray(blob, jnp.float32)[..., None] * jnp.ones((1, 1, 3))
+    scale = float(elf.keypoint_scales(saliency, k, config)[0])
+    self.assertLess(abs(np.log2(scale / sigma)), 1 / 6 + 0.02)
+
+  def test_points_are_described_in_the_level_of_their_scale(self):
+    module, variables, config = _network()
+    image = _photograph()
+    k = elf.extract(module, variables, image, config)
+    k = k._replace(scale=jnp.where(jnp.arange(80) < 40, 3.0, 6.6))
+    levels = (1.0, 0.5)
+    got = elf.describe_at_scale(
+      module, variables, image, k, config, reference=3.2, levels=levels
+    )
+    views = elf.describe_views(
+      module, variables, image, k, config, scales=levels
+    )
+    np.testing.assert_array_equal(got.descriptors[:40], views[0, :40])
+    np.testing.assert_array_equal(got.descriptors[40:], views[1, 40:])
+    np.testing.assert_array_equal(got.xy, k.xy)
+
+  def test_scale_errors(self):
+    module, variables, config = _network()
+    image = _photograph()
+    k = elf.extract(module, variables, image, config)
+    with self.assertRaisesRegex(ValueError, "describe_at_scale: `keypoints`"):
+      elf.describe_at_scale(module, variables, image, k, config)
+    with self.assertRaisesRegex(ValueError, "keypoint_scales: `saliency_map`"):
+      elf.keypoint_scales(jnp.ones((9, 9)), k)

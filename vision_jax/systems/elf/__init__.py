@@ -15,6 +15,12 @@ from vision_jax.systems.elf.extraction import (
   match,
   saliency,
 )
+from vision_jax.systems.elf.layer_selection import (
+  LayerChoice,
+  energy_scales,
+  select_layer,
+  self_repeatability,
+)
 from vision_jax.systems.elf.refinement import refine_matches
 from vision_jax.systems.elf.settings import (
   SETTINGS,
@@ -24,22 +30,30 @@ from vision_jax.systems.elf.settings import (
 )
 from vision_jax.systems.elf.views import (
   choose_view,
+  describe_at_scale,
   describe_views,
+  keypoint_scales,
   view_matrix,
 )
 
 __all__ = [
   "SETTINGS",
   "ElfConfig",
+  "LayerChoice",
   "choose_view",
   "describe",
+  "describe_at_scale",
   "describe_views",
   "detect",
+  "energy_scales",
   "extract",
+  "keypoint_scales",
   "make_config",
   "match",
   "preprocess",
   "refine_matches",
   "saliency",
+  "select_layer",
+  "self_repeatability",
   "view_matrix",
 ]

@@ -4,7 +4,8 @@ ELF's descriptor is upright and has one scale, its published weakness (matching
 score 0.06 at 90 degrees, 0.26 at zoom 2). The key points of one picture are
 therefore described in several views of it, and the view that resembles the
 other picture most is used for all of them: two pictures of a scene differ, to
-a first approximation, by one rotation and one zoom.
+a first approximation, by one rotation and one zoom. Or each point is described
+in the view that fits its own scale, which needs no other picture.
 """
 
 import functools
@@ -24,7 +25,13 @@ from vision_jax.systems.elf.extraction import (
 )
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
 
-__all__ = ["choose_view", "describe_views", "view_matrix"]
+__all__ = [
+  "choose_view",
+  "describe_at_scale",
+  "describe_views",
+  "keypoint_scales",
+  "view_matrix",
+]
 
 
 def view_matrix(
@@ -216,3 +223,128 @@ def choose_view(
 
   best = jnp.argmax(jax.vmap(score)(views)).astype(jnp.int32)
   return best, views[best]
+
+
+def keypoint_scales(
+  saliency_map: jax.Array,
+  keypoints: ops.Keypoints,
+  config: ElfConfig | None = None,
+  *,
+  sigma: float = 1.6,
+  intervals: int = 3,
+  octaves: int = 3,
+) -> jax.Array:
+  """The scale of each key point: where its saliency stands out most.
+
+  The largest absolute difference of Gaussians of the denoised saliency, over
+  scales, within one pixel of the point.
+
+  Args:
+    saliency_map: of the layer that detected, [H, W, C].
+    keypoints: detected on it.
+    config: uses `denoise_blur`; None means the defaults.
+    sigma: the finest scale, pixels.
+    intervals: scales for each octave.
+    octaves: how far the search goes.
+
+  Returns:
+    Scales float32 [K], pixels.
+
+  Raises:
+    ValueError: if the map is not [H, W, C].
+
+  Example:
+    >>> from vision_jax import ops
+    >>> from vision_jax.systems import elf
+    >>> x = jnp.arange(-40.0, 41.0)
+    >>> blob = jnp.exp(-(x[:, None] ** 2 + x[None] ** 2) / (2 * 6.0**2))
+    >>> k = ops.Keypoints(jnp.array([[40.0, 40.0]]), jnp.ones(1),
+    ...                   jnp.ones(1, bool), None)
+    >>> scale = elf.keypoint_scales(blob[..., None], k)
+    >>> bool(5.0 < scale[0] < 8.0)
+    True
+
+  Source:
+    Lowe, IJCV 2004, section 3, on a saliency map.
+  """
+  if saliency_map.ndim != 3:
+    raise ValueError(
+      "keypoint_scales: `saliency_map` must be [H, W, C], got "
+      f"{saliency_map.shape}."
+    )
+  size, blur = (config or ElfConfig()).denoise_blur
+  gray = ops.gaussian_blur(saliency_map.mean(-1), size=size, sigma=blur)
+  stack, scales = ops.difference_of_gaussians(
+    gray, sigma=sigma, intervals=intervals, octaves=octaves
+  )
+  strength = jax.lax.reduce_window(
+    jnp.abs(stack), -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME"
+  )
+  column, row = jnp.round(keypoints.xy).astype(jnp.int32).T
+  best = jnp.argmax(strength[:, row, column], 0)
+  # G(k s) - G(s) answers strongest to a blob of s sqrt(k).
+  return scales[best] * 2.0 ** (0.5 / intervals)
+
+
+def describe_at_scale(
+  module: nn.Module,
+  variables: dict,
+  image: jax.Array | np.ndarray,
+  keypoints: ops.Keypoints,
+  config: ElfConfig | None = None,
+  *,
+  reference: float = 3.2,
+  levels: Sequence[float] = (1.0, 0.79, 0.63, 0.5, 0.4, 0.31),
+) -> ops.Keypoints:
+  """Key points described at the level of a pyramid that fits their scale.
+
+  A point of scale s is read in the level nearest to reference / s (in ratio),
+  so that a zoomed picture is described as the picture is.
+
+  Args:
+    module: backbone; `apply` returns (logits, endpoints).
+    variables: its parameters and statistics.
+    image: RGB in [0, 1], float (or uint8) [H, W, 3].
+    keypoints: with `scale`, from `keypoint_scales`.
+    config: settings; None means the defaults.
+    reference: scale that is described in the picture itself, pixels.
+    levels: magnifications of the pyramid.
+
+  Returns:
+    The key points with other descriptors.
+
+  Raises:
+    ValueError: if the key points have no scale, a layer is unknown, or `image`
+      is malformed, not finite or not in [0, 1].
+    TypeError: if `image` is neither float nor uint8.
+
+  Example:
+    >>> from vision_jax.nn import backbones
+    >>> from vision_jax.systems import elf
+    >>> net = backbones.vgg_small()
+    >>> image = jax.random.uniform(jax.random.key(0), (96, 80, 3))
+    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> config = elf.ElfConfig(max_keypoints=9)
+    >>> k = elf.extract(net, variables, image, config)
+    >>> k = k._replace(scale=jnp.full(9, 6.4))
+    >>> elf.describe_at_scale(net, variables, image, k, config,
+    ...                       levels=(1.0, 0.5)).descriptors.shape
+    (9, 128)
+
+  Source:
+    Lowe, IJCV 2004, section 6 (a key point is described in the image of its
+    scale).
+  """
+  if keypoints.scale is None:
+    raise ValueError(
+      "describe_at_scale: `keypoints` must have a scale, got None; see "
+      "`keypoint_scales`."
+    )
+  views = describe_views(
+    module, variables, image, keypoints, config, scales=levels
+  )
+  wanted = jnp.log(reference / jnp.maximum(keypoints.scale, 1e-6))
+  distance = jnp.abs(wanted[None] - jnp.log(jnp.asarray(levels))[:, None])
+  nearest = jnp.argmin(distance, 0)
+  chosen = jnp.take_along_axis(views, nearest[None, :, None], 0)[0]
+  return keypoints._replace(descriptors=chosen)
