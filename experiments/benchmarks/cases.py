@@ -141,8 +141,8 @@ def _same(ours: Any, theirs: torch.Tensor) -> None:
     )
 
 
-def elf_extract(batch: int):
-  """Key points and descriptors, VGG16 pool2 -> pool4, 480 x 640."""
+def _elf(batch: int):
+  """Ours and PyTorch's ways to the key points of a batch, checked."""
   module, variables = _vgg16()
   images = _image(batch)
   config = elf.SETTINGS["vgg16"]
@@ -173,7 +173,32 @@ def elf_extract(batch: int):
     torch_elf.conv_flops(module.blocks, HEIGHT, WIDTH, 4)
     + torch_elf.conv_flops(module.blocks, HEIGHT, WIDTH, 2)
   )
-  return {"vision_jax": ours, **contestants}, {"flops": flops}
+  return ours, contestants, flops
+
+
+def elf_extract(batch: int):
+  """Key points and descriptors, VGG16 pool2 -> pool4, 480 x 640."""
+  ours, others, flops = _elf(batch)
+  return {"vision_jax": ours, **others}, {"flops": flops}
+
+
+def elf_pair():
+  """Two images, one after the other, and their mutual matches."""
+  ours, others, flops = _elf(1)
+
+  def run_ours():
+    first, second = (jax.tree.map(lambda v: v[0], ours()) for _ in range(2))
+    return jax.block_until_ready(elf.match(first, second))
+
+  def in_torch(extract):
+    def run():
+      (first,), (second,) = extract(), extract()
+      return torch_elf.match(first[2], second[2])
+
+    return run
+
+  contestants = {name: in_torch(f) for name, f in others.items()}
+  return {"vision_jax": run_ours, **contestants}, {"flops": 2 * flops}
 
 
 def max_pool_derivative():
@@ -234,6 +259,7 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "VGG16 saliency pool4, 480 x 640": lambda: vgg16_saliency("pool4"),
   "ELF extract, 1 image, 480 x 640": lambda: elf_extract(1),
   "ELF extract, 8 images, 480 x 640": lambda: elf_extract(8),
+  "ELF pair, 2 x 480 x 640 and matching": elf_pair,
   "max-pool derivative, 224 x 224 x 64": max_pool_derivative,
   "matching, 500 x 500 x 512": matching,
 }
