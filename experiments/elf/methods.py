@@ -151,6 +151,26 @@ def view_method(
   )
 
 
+def scale_method(network: Network) -> Method:
+  """ELF with every point described at the level of its own scale."""
+  plain = elf_method(network)
+  model = network.module, network.variables
+
+  def extract(image):
+    image = jnp.asarray(image)
+    layer = network.config.saliency_layer
+    found = elf.extract(*model, image, network.config)
+    saliency = elf.saliency(*model, image, layer, network.config)[layer]
+    scale = elf.keypoint_scales(saliency, found, network.config)
+    return elf.describe_at_scale(
+      *model, image, found._replace(scale=scale), network.config
+    )
+
+  return Method(
+    f"{plain.name} + point scales", extract, f"scales {plain.settings}"
+  )
+
+
 def _responses() -> dict[str, Callable[[jax.Array], jax.Array]]:
   """Linear filters and corners: grey image [H, W] -> response [H, W]."""
 
@@ -263,5 +283,6 @@ def robust_methods(max_keypoints: int) -> list[Method]:
     elf_method(vgg),
     view_method(vgg, ROTATIONS, (1.0,)),
     view_method(vgg, (0.0,), SCALES),
+    scale_method(vgg),
     opencv_method("sift", max_keypoints=max_keypoints),
   ]

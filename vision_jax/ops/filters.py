@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 __all__ = ["gaussian_blur", "gaussian_kernel", "histogram", "kapur_threshold"]
 
@@ -41,6 +42,9 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
   return weights / weights.sum()
 
 
+_MOST_SLICES = 15  # longer kernels are convolutions: shorter programs
+
+
 def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   """Correlation along one axis with reflect-101 borders (no repeated edge)."""
   axis %= x.ndim
@@ -49,9 +53,20 @@ def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   pad[axis] = (radius, radius)
   padded = jnp.pad(x, pad, mode="reflect")
   length = x.shape[axis]
+  if len(weights) > _MOST_SLICES:
+    lines = jnp.moveaxis(padded, axis, -1)
+    total = lax.conv_general_dilated(
+      lines.reshape(-1, 1, lines.shape[-1]),
+      jnp.asarray(weights, x.dtype)[None, None],
+      (1,),
+      "VALID",
+      precision="highest",
+    )
+    total = total.reshape(*lines.shape[:-1], length)
+    return jnp.moveaxis(total, -1, axis)
   total = jnp.zeros_like(x)
   for k, w in enumerate(weights):
-    part = jax.lax.slice_in_dim(padded, k, k + length, axis=axis)
+    part = lax.slice_in_dim(padded, k, k + length, axis=axis)
     total = total + jnp.asarray(w, x.dtype) * part
   return total
 

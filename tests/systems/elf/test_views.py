@@ -74,25 +74,18 @@ class DescribeViewsTest(chex.TestCase):
     image = _photograph()
     turned = np.ascontiguousarray(np.rot90(image, quarters))
     k0 = elf.extract(module, variables, image, config)
-    k1 = elf.extract(module, variables, turned, config)
+    matrix, size = elf.view_matrix(turned.shape[:2], 90.0 * quarters, 1.0)
+    self.assertEqual(size, image.shape[:2])
+    back = jnp.asarray(np.linalg.inv(matrix), jnp.float32)
+    k1 = k0._replace(xy=ops.apply_homography(back, k0.xy))
     views = elf.describe_views(
       module, variables, turned, k1, config, rotations=(0, 90, 180, 270)
     )
     best, descriptors = elf.choose_view(k0, views, k1.valid)
     self.assertEqual(int(best), quarters)
-    # The same pixels again: the same description at the turned points.
-    matrix, size = elf.view_matrix(turned.shape[:2], 90.0 * quarters, 1.0)
-    self.assertEqual(size, image.shape[:2])
-    back = ops.apply_homography(jnp.asarray(matrix, jnp.float32), k1.xy)
-    distance = np.linalg.norm(
-      np.asarray(k0.xy)[:, None] - np.asarray(back)[None], axis=-1
-    )
-    same = (distance < 0.01) & np.outer(k0.valid, k1.valid)
-    self.assertGreater(same.sum(), 20)
-    rows, columns = np.nonzero(same)
-    np.testing.assert_allclose(
-      k0.descriptors[rows], descriptors[columns], atol=2e-3
-    )
+    # The same pixels again: the same description.
+    self.assertGreater(int(k0.valid.sum()), 30)
+    np.testing.assert_allclose(k0.descriptors, descriptors, atol=2e-3)
 
   def test_zoom_is_found_and_padding_is_zero(self):
     module, variables, config = _network()
