@@ -5,10 +5,12 @@ import os
 
 __all__ = ["set_cpu_flags"]
 
-# XLA gives convolutions to the YNNPACK library, whose kernels are slower than
-# its own for the shapes of VGG: experiments/benchmarks has the numbers. An
-# unknown flag would end the program, so it is set for tried versions alone.
-_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
+# XLA gives convolutions and matrix products to the YNNPACK library, whose
+# kernels are slower than its own for the shapes of VGG; the library's reductions
+# are faster, and stay: experiments/benchmarks has the numbers. An unknown flag
+# would end the program, so it is set for tried versions alone.
+_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_VALUE = "reduce"
 _TRIED = ("0.10.",)
 
 
@@ -36,7 +38,7 @@ def set_cpu_flags() -> bool:
   """
   flags = os.environ.get("XLA_FLAGS", "")
   version = importlib.metadata.version("jaxlib")
-  if _FLAG.rstrip("=") in flags or not version.startswith(_TRIED):
+  if _FLAG in flags or not version.startswith(_TRIED):
     return False
-  os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}".strip()
+  os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={_VALUE}".strip()
   return True
