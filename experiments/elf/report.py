@@ -61,7 +61,7 @@ def format_result(result: dict[str, Any]) -> str:
       *(f"{step:g}{unit}" for step in curve["steps"]),
     ]
     lines = [
-      [method, *(f"{100 * s['ms']:.1f}" for s in series)]
+      [method, *(f"{100 * s.get('ms', float('nan')):.1f}" for s in series)]
       for method, series in curve.items()
       if method != "steps"
     ]
@@ -109,7 +109,10 @@ def draw_figures(result: dict[str, Any], folder: pathlib.Path) -> list[str]:
       for method, series in curve.items():
         if method != "steps":
           axes.plot(
-            curve["steps"], [s["ms"] for s in series], "o-", label=method
+            curve["steps"],
+            [s.get("ms", float("nan")) for s in series],
+            "o-",
+            label=method,
           )
       axes.set(xlabel={"rotation": "degrees"}.get(name, name), ylim=(0, 1))
       axes.grid(alpha=0.3)

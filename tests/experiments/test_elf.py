@@ -96,7 +96,8 @@ def test_identical_pictures_score_one_and_failures_are_counted(tmp_path):
 @pytest.mark.slow
 def test_default_rows_run(tmp_path, monkeypatch):
   """Two small pairs through every method, and the files that are written."""
-  small = lambda **_: iter(_pairs(1))  # noqa: E731
+  pairs = _pairs(1)
+  small = lambda **_: iter(pairs)  # noqa: E731
   for name in ("homography_pairs", "rotation_pairs", "zoom_pairs"):
     monkeypatch.setattr(evaluate.data, name, small)
   monkeypatch.setattr(methods, "ROTATIONS", (0, 90))

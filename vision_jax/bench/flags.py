@@ -6,9 +6,9 @@ import os
 __all__ = ["set_cpu_flags"]
 
 # XLA gives convolutions and matrix products to the YNNPACK library, whose
-# kernels are slower than its own for the shapes of VGG; the library's reductions
-# are faster, and stay: experiments/benchmarks has the numbers. An unknown flag
-# would end the program, so it is set for tried versions alone.
+# kernels are slower than its own for the shapes of VGG; the reductions of the
+# library are faster, and stay: experiments/benchmarks has the numbers. An
+# unknown flag would end the program, so it is set for tried versions alone.
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _VALUE = "reduce"
 _TRIED = ("0.10.",)

@@ -51,8 +51,8 @@ def structure_tensor(
     >>> from vision_jax.ops import structure_tensor
     >>> ramp = jnp.broadcast_to(2.0 * jnp.arange(40.0)[:, None], (30, 40, 1))
     >>> yy, xy, xx = structure_tensor(ramp)
-    >>> print(yy[15, 20].round(3), xy[15, 20].round(3), xx[15, 20].round(3))
-    0.0 0.0 4.0
+    >>> print(jnp.abs(jnp.stack([yy, xy, xx]))[:, 15, 20].round(3))
+    [0. 0. 4.]
 
   Source:
     Harris, Stephens (1988); Di Zenzo (1986) for the sum over channels.

@@ -11,6 +11,7 @@ from scipy import ndimage
 from vision_jax import data, nn, ops
 from vision_jax.nn import backbones
 from vision_jax.systems import elf
+from vision_jax.systems.elf import extraction
 
 SMALL = dataclasses.replace(elf.SETTINGS["vgg_small"], max_keypoints=120)
 
@@ -224,18 +225,18 @@ class ExtractTest(chex.TestCase):
   def test_compiles_once_and_merges_the_forward_passes(self):
     module, variables = _network()
     image = jnp.asarray(self._image())
-    before = elf._extract._cache_size()
+    before = extraction._extract._cache_size()
     config = dataclasses.replace(SMALL, max_keypoints=77)
     for _ in range(3):
       elf.extract(module, variables, image, config)
-    self.assertEqual(elf._extract._cache_size(), before + 1)
+    self.assertEqual(extraction._extract._cache_size(), before + 1)
     text = (
-      elf._extract.lower(module, variables, image, config, None)
+      extraction._extract.lower(module, variables, image, config, None)
       .compile()
       .as_text()
     )
-    # Forward to pool4: 6 convolutions (the first is a product); backward from
-    # pool2: 1 convolution and a product. Unmerged there would be 2 more.
+    # Forward to pool4: 6 convolutions; backward from pool2: 1 convolution and
+    # a product. Unmerged there would be 2 more.
     self.assertLessEqual(text.count(" convolution("), 6 + 1)
 
   @parameterized.parameters("alexnet", "resnet_small", "vgg_small")

@@ -37,7 +37,9 @@ class EnergyScalesTest(chex.TestCase):
     for cy in range(30, 160, 50):
       for cx in range(30, 200, 50):
         energy += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * sigma**2))
-    profile = layer_selection._energy_profile(jnp.asarray(energy, jnp.float32))
+    profile = jax.jit(layer_selection._energy_profile)(
+      jnp.asarray(energy, jnp.float32)
+    )
     best = layer_selection._SIGMAS[int(profile.argmax())]
     self.assertLess(abs(np.log(best / sigma)), np.log(1.2))
 
@@ -55,12 +57,13 @@ class SelfRepeatabilityTest(chex.TestCase):
   def test_equals_the_metric_on_the_same_warps(self):
     module, variables, config = _network()
     image = _photograph()
-    key = jax.random.key(3)
     ours = elf.self_repeatability(
-      module, variables, image, ["pool1", "pool2"], config, key=key, num_warps=2
+      module, variables, image, ["pool1", "pool2"], config, seed=3, num_warps=2
     )
     size = image.shape[:2]
-    matrices = np.asarray(layer_selection._random_matrices(key, 2, size))
+    matrices = np.asarray(
+      layer_selection._random_matrices(jax.random.key(3), 2, size)
+    )
     rows, cols = np.mgrid[: size[0], : size[1]]
     grid = np.stack([cols, rows], -1).reshape(-1, 2).astype(np.float64)
     shares = []

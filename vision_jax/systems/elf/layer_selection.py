@@ -204,7 +204,7 @@ def self_repeatability(
   layers: Sequence[str],
   config: ElfConfig | None = None,
   *,
-  key: jax.Array | None = None,
+  seed: int = 0,
   num_warps: int = 10,
   threshold: float = 3.0,
 ) -> jax.Array:
@@ -216,8 +216,8 @@ def self_repeatability(
     image: RGB in [0, 1], float (or uint8) [H, W, 3].
     layers: names of endpoints, [L].
     config: the detector's settings; None means the defaults.
-    key: of the random homographies (rotation up to 15 degrees, scale 0.8 to
-      1.25, corners moved by up to 10 % of the sides); None means key 0.
+    seed: of the random homographies (rotation up to 15 degrees, scale 0.8 to
+      1.25, corners moved by up to 10 % of the sides).
     num_warps: copies.
     threshold: largest distance of a point found again, pixels; less than half
       the suppression radius.
@@ -254,9 +254,7 @@ def self_repeatability(
       f"the radius of suppression, {config.radius}, got {threshold}."
     )
   height, width = image.shape[:2]
-  matrices = _random_matrices(
-    jax.random.key(0) if key is None else key, num_warps, (height, width)
-  )
+  matrices = _random_matrices(jax.random.key(seed), num_warps, (height, width))
   return _self_repeatability(
     module, variables, image, matrices, tuple(layers), config, threshold
   )

@@ -272,15 +272,28 @@ def keypoint_scales(
       "keypoint_scales: `saliency_map` must be [H, W, C], got "
       f"{saliency_map.shape}."
     )
-  size, blur = (config or ElfConfig()).denoise_blur
-  gray = ops.gaussian_blur(saliency_map.mean(-1), size=size, sigma=blur)
+  return _keypoint_scales(
+    saliency_map,
+    keypoints.xy,
+    (config or ElfConfig()).denoise_blur,
+    sigma,
+    intervals,
+    octaves,
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=("blur", "sigma", "intervals", "octaves")
+)
+def _keypoint_scales(saliency_map, xy, blur, sigma, intervals, octaves):
+  gray = ops.gaussian_blur(saliency_map.mean(-1), size=blur[0], sigma=blur[1])
   stack, scales = ops.difference_of_gaussians(
     gray, sigma=sigma, intervals=intervals, octaves=octaves
   )
   strength = jax.lax.reduce_window(
     jnp.abs(stack), -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME"
   )
-  column, row = jnp.round(keypoints.xy).astype(jnp.int32).T
+  column, row = jnp.round(xy).astype(jnp.int32).T
   best = jnp.argmax(strength[:, row, column], 0)
   # G(k s) - G(s) answers strongest to a blob of s sqrt(k).
   return scales[best] * 2.0 ** (0.5 / intervals)
