@@ -102,6 +102,9 @@ def test_default_rows_run(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.data, name, small)
   monkeypatch.setattr(methods, "ROTATIONS", (0, 90))
   monkeypatch.setattr(methods, "SCALES", (1.0, 0.5))
+  monkeypatch.setattr(methods.weights, "BUNDLED", ("vgg_small",))
+  harris = methods._responses()["Harris"]
+  monkeypatch.setattr(methods, "_responses", lambda: {"Harris": harris})
   options = evaluate.Options(
     max_keypoints=40,
     num_per_image=1,

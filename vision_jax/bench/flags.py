@@ -6,11 +6,10 @@ import os
 __all__ = ["set_cpu_flags"]
 
 # XLA gives convolutions and matrix products to the YNNPACK library, whose
-# kernels are slower than its own for the shapes of VGG; the reductions of the
-# library are faster, and stay: experiments/benchmarks has the numbers. An
-# unknown flag would end the program, so it is set for tried versions alone.
+# kernels are slower than its own for the shapes of VGG: experiments/benchmarks
+# has the numbers. An unknown flag would end the program, so it is set for tried
+# versions alone.
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
-_VALUE = "reduce"
 _TRIED = ("0.10.",)
 
 
@@ -40,5 +39,5 @@ def set_cpu_flags() -> bool:
   version = importlib.metadata.version("jaxlib")
   if _FLAG in flags or not version.startswith(_TRIED):
     return False
-  os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={_VALUE}".strip()
+  os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}=".strip()
   return True
