@@ -58,7 +58,7 @@ class RefineMatchesTest(chex.TestCase):
     noise = np.random.default_rng(1).uniform(-3, 3, (60, 2))
     k1 = k0._replace(xy=k0.xy + jnp.float32(noise + shift))
     xy0, xy1 = elf.refine_matches(
-      *_network(), image0, image1, k0, k1, _matches(60), layers=LAYERS, patch=1
+      *_network(), image0, image1, k0, k1, _matches(60), layers=LAYERS
     )
     np.testing.assert_array_equal(xy0, k0.xy)
     before = np.linalg.norm(noise, axis=1)
@@ -111,7 +111,6 @@ class RefineMatchesTest(chex.TestCase):
         k1,
         _matches(50),
         layers=LAYERS,
-        patch=1,
         homography=homography,
       )
       return np.median(np.linalg.norm(xy1 - truth, axis=1))
@@ -128,7 +127,7 @@ class RefineMatchesTest(chex.TestCase):
       index1=jnp.where(jnp.arange(8) < 5, jnp.arange(8), -1),
     )
     xy0, xy1 = elf.refine_matches(
-      *_network(), image0, image1, k0, k0, matches, layers=LAYERS, patch=1
+      *_network(), image0, image1, k0, k0, matches, layers=LAYERS
     )
     np.testing.assert_array_equal(xy0[5:], 0.0)
     np.testing.assert_array_equal(xy1[5:], 0.0)
