@@ -15,6 +15,7 @@ import numpy as np
 from vision_jax import ops, weights
 from vision_jax.nn import endpoint_info
 from vision_jax.systems import elf, opencv_features
+from vision_jax.systems.elf import extraction
 
 LUMA = (0.299, 0.587, 0.114)
 ROTATIONS = tuple(range(0, 360, 30))
@@ -199,24 +200,15 @@ def control_methods(network: Network) -> list[Method]:
   best), so that only the map differs.
   """
   config = network.config
-  info = endpoint_info(network.module)
-  geometry = [info[name] for name in config.descriptor_layers]
 
   def make(response):
     @jax.jit
     def extract(variables, image):
       gray = jnp.tensordot(image, jnp.asarray(LUMA), 1)
       xy, scores, valid = elf.detect(response(gray)[..., None], config)
-      _, endpoints = network.module.apply(
-        variables, elf.preprocess(image, config)[None]
-      )
-      descriptors = elf.describe(
-        [endpoints[name][0] for name in config.descriptor_layers],
-        xy,
-        strides=[g.stride for g in geometry],
-        offsets=[g.offset for g in geometry],
-        image_size=image.shape[:2],
-        config=config,
+      x = elf.preprocess(image, config)
+      descriptors = extraction.read_descriptors(
+        network.module, variables, x, xy, config
       )
       descriptors = jnp.where(valid[:, None], descriptors, 0.0)
       return ops.Keypoints(xy, scores, valid, descriptors)

@@ -1,7 +1,6 @@
 """The table, the figures and the README of the evaluation."""
 
 import pathlib
-import re
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from experiments import readme
 from vision_jax.viz import describe_environment
 
 README = pathlib.Path(__file__).with_name("README.md")
@@ -30,11 +30,6 @@ def _percent(values: Any) -> str:
   return "/".join(f"{100 * v:.1f}" for v in values)
 
 
-def _markdown(header: Any, rows: Any) -> str:
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def format_result(result: dict[str, Any]) -> str:
   """Tables in Markdown; percent, except for counts."""
   rows = []
@@ -53,7 +48,7 @@ def format_result(result: dict[str, Any]) -> str:
         _percent(s["auc"]),
       ]
     )
-  parts = [_markdown(HEADER, rows)]
+  parts = [readme.format_table(HEADER, rows)]
   for name, curve in result.get("curves", {}).items():
     unit = "°" if name == "rotation" else "x"
     header = [
@@ -65,7 +60,7 @@ def format_result(result: dict[str, Any]) -> str:
       for method, series in curve.items()
       if method != "steps"
     ]
-    parts.append(_markdown(header, lines))
+    parts.append(readme.format_table(header, lines))
   count = max(s["pairs"] for s in result["summary"].values())
   failed = sum(s["failed"] for s in result["summary"].values())
   notes = [f"{count} pairs of {result['data']}"]
@@ -138,13 +133,8 @@ def write_readme(
     source = options.out / name
     (README.parent / name).write_bytes(source.read_bytes())
   pictures = "\n".join(f"![{name}]({name})" for name in figures)
-  data = result["data"]
   block = (
-    f"<!-- {data}: begin -->\n`{command} --write` on {machine}, "
-    f"jax {jax.__version__}.\n\n{text}\n\n{pictures}\n<!-- {data}: end -->"
+    f"`{command} --write` on {machine}, jax {jax.__version__}.\n\n{text}\n\n"
+    f"{pictures}"
   )
-  pattern = re.compile(rf"<!-- {data}: begin -->.*<!-- {data}: end -->", re.S)
-  README.write_text(
-    pattern.sub(lambda _: block, README.read_text(encoding="utf-8")),
-    encoding="utf-8",
-  )
+  readme.replace_block(README, result["data"], block)

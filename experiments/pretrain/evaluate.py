@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import re
 import time
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from experiments import readme
 from vision_jax import bench, data, metrics, weights
 from vision_jax.systems import elf
 from vision_jax.viz import describe_environment
@@ -199,12 +199,6 @@ HEADER = (
 )
 
 
-def format_table(rows: list[list[str]]) -> str:
-  """The rows as Markdown."""
-  lines = [HEADER, ["---"] * len(HEADER), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def write_readme(
   model: str, text: str, options: Options, minutes: float
 ) -> None:
@@ -217,13 +211,10 @@ def write_readme(
     + " --write"
   )
   block = (
-    f"<!-- {model}: begin -->\n`{command}`: {minutes:.0f} minutes on "
-    f"{machine['cores']} cores of an {machine['processor']}, jax "
-    f"{jax.__version__}.\n\n{text}\n<!-- {model}: end -->"
+    f"`{command}`: {minutes:.0f} minutes on {machine['cores']} cores of an "
+    f"{machine['processor']}, jax {jax.__version__}.\n\n{text}"
   )
-  old = README.read_text(encoding="utf-8")
-  pattern = re.compile(rf"<!-- {model}: begin -->.*<!-- {model}: end -->", re.S)
-  README.write_text(pattern.sub(lambda _: block, old), encoding="utf-8")
+  readme.replace_block(README, model, block)
 
 
 def main(options: Options) -> None:
@@ -233,7 +224,7 @@ def main(options: Options) -> None:
     started = time.perf_counter()
     records = evaluate_model(model, getattr(options, model), options)
     everything[model] = records
-    text = format_table(table_rows(model, records))
+    text = readme.format_table(HEADER, table_rows(model, records))
     print(text)
     if options.write:
       write_readme(model, text, options, (time.perf_counter() - started) / 60)

@@ -12,6 +12,7 @@ from vision_jax.cli.support import (
   UserError,
   check_outputs,
   format_columns,
+  make_model,
   result_record,
   write_json,
 )
@@ -54,12 +55,8 @@ class BenchOptions(CommonOptions):
         raise UserError(f"{option} must be positive, got {value}")
     if self.out is not None:
       check_outputs("--out", self.out, (".json",))
-    from vision_jax import bench, nn
+    from vision_jax import bench
 
-    if self.model not in nn.backbones.MODELS:
-      raise UserError(
-        f"unknown model '{self.model}'; known: {', '.join(nn.backbones.MODELS)}"
-      )
     rows = _make_rows(self)
     first, seconds = bench.time_interleaved(
       {name: function for name, (function, _) in rows.items()},
@@ -101,7 +98,7 @@ def _make_rows(
   from vision_jax import nn, weights
   from vision_jax.systems import elf
 
-  module = nn.backbones.MODELS[options.model]()
+  module = make_model(options.model)
   variables = jax.device_put(weights.random_variables(module, seed=0))
   config = elf.make_config(options.model, weights.Preprocess())
   shape = (options.batch, *options.image_size, 3)

@@ -11,6 +11,7 @@ from vision_jax.cli.support import (
   UserError,
   check_outputs,
   format_columns,
+  make_model,
   write_json,
 )
 
@@ -44,11 +45,7 @@ class InfoOptions(CommonOptions):
       check_outputs("--out", self.out, (".json",))
     from vision_jax import nn
 
-    if self.model not in nn.backbones.MODELS:
-      raise UserError(
-        f"unknown model '{self.model}'; known: {', '.join(nn.backbones.MODELS)}"
-      )
-    module = nn.backbones.MODELS[self.model]()
+    module = make_model(self.model)
     table = nn.layer_table(module, image_size=self.image_size)
     endpoints = nn.endpoint_info(module)
     headers = ("layer", "kind", "output", "params", "MFLOPs", "stride", "field")

@@ -17,6 +17,7 @@ __all__ = [
   "describe_error",
   "fit_image",
   "format_columns",
+  "make_model",
   "result_record",
   "write_json",
 ]
@@ -156,6 +157,20 @@ def format_columns(
     texts.append("  ".join(cells).rstrip())
   texts.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
   return "\n".join(texts)
+
+
+def make_model(name: str) -> Any:
+  """The network of a name.
+
+  Raises:
+    UserError: if the name is unknown.
+  """
+  from vision_jax import nn
+
+  models = nn.backbones.MODELS
+  if name not in models:
+    raise UserError(f"unknown model '{name}'; known: {', '.join(models)}")
+  return models[name]()
 
 
 def write_json(path: pathlib.Path, record: Mapping[str, Any]) -> None:

@@ -149,6 +149,27 @@ def describe(
   return jnp.concatenate(parts, -1) / np.sqrt(np.float32(len(parts)))
 
 
+def read_descriptors(
+  module: nn.Module,
+  variables: dict,
+  x: jax.Array,
+  xy: jax.Array,
+  config: ElfConfig,
+) -> jax.Array:
+  """Descriptors [K, D] of points of a network input [H, W, 3]."""
+  info = layer_geometry(module)
+  geometry = [info[name] for name in config.descriptor_layers]
+  _, endpoints = module.apply(variables, x[None])
+  return describe(
+    [endpoints[name][0] for name in config.descriptor_layers],
+    xy,
+    strides=[g.stride for g in geometry],
+    offsets=[g.offset for g in geometry],
+    image_size=(x.shape[0], x.shape[1]),
+    config=config,
+  )
+
+
 def _normalize(x: jax.Array) -> jax.Array:
   """Unit rows; the square is bounded below so that zero rows stay finite."""
   squared = jnp.sum(x * x, -1, keepdims=True)
@@ -196,14 +217,14 @@ def check_image(function: str, image: jax.Array | np.ndarray) -> jax.Array:
 
 
 # The network is followed once, not at every call.
-_geometry = functools.lru_cache(maxsize=64)(endpoint_info)
+layer_geometry = functools.lru_cache(maxsize=64)(endpoint_info)
 
 
 def check_layers(
   function: str, module: nn.Module, wanted: Sequence[str]
 ) -> dict:
   """Geometry of the endpoints; names the known ones if any is missing."""
-  info = _geometry(module)
+  info = layer_geometry(module)
   unknown = [name for name in wanted if name not in info]
   if unknown:
     raise ValueError(
@@ -273,26 +294,15 @@ def saliency(
 
 @functools.partial(jax.jit, static_argnames=("module", "config"))
 def _extract(module, variables, image, config, region):
-  info = _geometry(module)
-  geometry = [info[name] for name in config.descriptor_layers]
-
-  def endpoint(x, name):
-    return module.apply(variables, x[None])[1][name][0]
+  def features(x):
+    return module.apply(variables, x[None])[1][config.saliency_layer][0]
 
   def one(single, region):
-    size = single.shape[:2]
     x = preprocess(single, config)
     # Both calls run the same layers; the compiler merges the forward passes.
-    gradient = ops.saliency(lambda v: endpoint(v, config.saliency_layer), x)
+    gradient = ops.saliency(features, x)
     xy, scores, valid = detect(gradient, config, region=region)
-    descriptors = describe(
-      [endpoint(x, name) for name in config.descriptor_layers],
-      xy,
-      strides=[g.stride for g in geometry],
-      offsets=[g.offset for g in geometry],
-      image_size=size,
-      config=config,
-    )
+    descriptors = read_descriptors(module, variables, x, xy, config)
     descriptors = jnp.where(valid[:, None], descriptors, 0.0)
     return ops.Keypoints(xy, scores, valid, descriptors)
 

@@ -16,9 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
-from vision_jax.nn import endpoint_info
-from vision_jax.systems.elf.extraction import check_image, check_layers, detect
+from vision_jax.systems.elf.extraction import (
+  check_image,
+  check_layers,
+  detect,
+  layer_geometry,
+)
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
+from vision_jax.systems.elf.views import pixel_grid, warp_picture
 
 __all__ = [
   "LayerChoice",
@@ -63,12 +68,9 @@ def _energy_profile(energy: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("module", "layers", "config"))
 def _energy_scales(module, variables, image, layers, config):
-  info = endpoint_info(module)
+  info = layer_geometry(module)
   _, endpoints = module.apply(variables, preprocess(image, config)[None])
-  height, width = image.shape[:2]
-  grid = jnp.stack(
-    jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
-  )
+  grid = pixel_grid(image.shape[:2])
   best = []
   for name in layers:
     energy = jnp.linalg.norm(endpoints[name][0], axis=-1, keepdims=True)
@@ -158,9 +160,6 @@ def _self_repeatability(
   module, variables, image, matrices, layers, config, threshold
 ):
   height, width = image.shape[:2]
-  grid = jnp.stack(
-    jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
-  )
 
   def points(picture):
     def features(x):
@@ -178,9 +177,7 @@ def _self_repeatability(
 
   def shares(matrix):
     inverse = jnp.linalg.inv(matrix)
-    places = ops.apply_homography(inverse, grid.reshape(-1, 2))
-    view = ops.sample(image, places.reshape(grid.shape), padding="edge")
-    second = points(view)
+    second = points(warp_picture(image, inverse, (height, width)))
     out = []
     for name in layers:
       (xy0, _, valid0), (xy1, _, valid1) = first[name], second[name]

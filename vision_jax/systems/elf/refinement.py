@@ -17,9 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
-from vision_jax.nn import endpoint_info
-from vision_jax.systems.elf.extraction import check_image, check_layers
+from vision_jax.systems.elf.extraction import (
+  check_image,
+  check_layers,
+  layer_geometry,
+)
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
+from vision_jax.systems.elf.views import warp_picture
 
 __all__ = ["refine_matches"]
 
@@ -87,18 +91,13 @@ def _refine(
   start = xy1
   if homography is not None:
     # Picture 1 as picture 0 would see it, if the homography were right.
-    height, width = image0.shape[:2]
-    grid = jnp.stack(
-      jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
-    )
-    places = ops.apply_homography(homography, grid.reshape(-1, 2))
-    image1 = ops.sample(image1, places.reshape(grid.shape), padding="edge")
+    image1 = warp_picture(image1, homography, image0.shape[:2])
     xy1 = ops.apply_homography(jnp.linalg.inv(homography), xy1)
   maps0, maps1 = (
     module.apply(variables, preprocess(image, config)[None])[1]
     for image in (image0, image1)
   )
-  info = endpoint_info(module)
+  info = layer_geometry(module)
   for name in layers:
     frame = {"stride": info[name].stride, "offset": info[name].offset}
     cells = _align(

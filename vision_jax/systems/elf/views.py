@@ -21,7 +21,7 @@ from vision_jax import ops
 from vision_jax.systems.elf.extraction import (
   check_image,
   check_layers,
-  describe,
+  read_descriptors,
 )
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
 
@@ -84,6 +84,23 @@ def view_matrix(
   return from_centre @ turn @ to_centre @ shrink, (high, wide)
 
 
+def pixel_grid(size: tuple[int, int]) -> jax.Array:
+  """The places (x, y) of all pixels, [H, W, 2]."""
+  height, width = size
+  return jnp.stack(
+    jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
+  )
+
+
+def warp_picture(
+  image: jax.Array, matrix: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+  """The picture whose pixel p is `image` at the place `matrix` sends p to."""
+  grid = pixel_grid(size)
+  places = ops.apply_homography(matrix, grid.reshape(-1, 2))
+  return ops.sample(image, places.reshape(grid.shape), padding="edge")
+
+
 def _view(image: jax.Array, rotation: float, scale: float):
   """The picture turned and resized, and the matrix to it."""
   size = image.shape[0], image.shape[1]
@@ -104,23 +121,13 @@ def _view(image: jax.Array, rotation: float, scale: float):
   jax.jit, static_argnames=("module", "config", "rotations", "scales")
 )
 def _describe_views(module, variables, image, xy, config, rotations, scales):
-  info = check_layers("describe_views", module, config.descriptor_layers)
-  geometry = [info[name] for name in config.descriptor_layers]
   views = []
   for scale in scales:
     for rotation in rotations:
       view, matrix = _view(image, rotation, scale)
-      endpoints = module.apply(variables, preprocess(view, config)[None])[1]
-      views.append(
-        describe(
-          [endpoints[name][0] for name in config.descriptor_layers],
-          ops.apply_homography(jnp.asarray(matrix, xy.dtype), xy),
-          strides=[g.stride for g in geometry],
-          offsets=[g.offset for g in geometry],
-          image_size=view.shape[:2],
-          config=config,
-        )
-      )
+      x = preprocess(view, config)
+      moved = ops.apply_homography(jnp.asarray(matrix, xy.dtype), xy)
+      views.append(read_descriptors(module, variables, x, moved, config))
   return jnp.stack(views)
 
 
