@@ -2,8 +2,6 @@
 
 import importlib.resources
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,7 +25,7 @@ def test_file_is_small_and_has_a_card(name):
 def test_beats_random_weights_on_unseen_photographs(name):
   """The full comparison is experiments/pretrain; here one pair a photo."""
   module, trained, metadata = weights.load_bundled(name)
-  random = jax.jit(module.init)(jax.random.key(5), jnp.zeros((1, 64, 64, 3)))
+  random = weights.random_variables(module, seed=5)
   config = elf.make_config(
     name, metadata.preprocessing, threshold="none", max_keypoints=200
   )

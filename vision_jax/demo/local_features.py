@@ -42,7 +42,7 @@ def _methods() -> tuple[list[_Method], Any]:
     preprocess,
     threshold="none",  # the same number of points for every method
   )
-  random = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  random = weights.random_variables(module)
 
   def with_weights(v):
     return lambda image: jax.block_until_ready(

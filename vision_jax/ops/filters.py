@@ -1,5 +1,7 @@
 """Filters on maps: Gaussian blur, histograms and the entropy threshold."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,11 @@ _MOST_SLICES = 15  # longer kernels are convolutions: shorter programs
 
 def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   """Correlation along one axis with reflect-101 borders (no repeated edge)."""
-  axis %= x.ndim
+  return _correlate_axis(x, jnp.asarray(weights, x.dtype), axis % x.ndim)
+
+
+@functools.partial(jax.jit, static_argnames="axis")
+def _correlate_axis(x, weights, axis):
   radius = len(weights) // 2
   pad = [(0, 0)] * x.ndim
   pad[axis] = (radius, radius)
@@ -57,7 +63,7 @@ def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     lines = jnp.moveaxis(padded, axis, -1)
     total = lax.conv_general_dilated(
       lines.reshape(-1, 1, lines.shape[-1]),
-      jnp.asarray(weights, x.dtype)[None, None],
+      weights[None, None],
       (1,),
       "VALID",
       precision="highest",
@@ -65,9 +71,9 @@ def correlate_axis(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     total = total.reshape(*lines.shape[:-1], length)
     return jnp.moveaxis(total, -1, axis)
   total = jnp.zeros_like(x)
-  for k, w in enumerate(weights):
+  for k in range(len(weights)):
     part = lax.slice_in_dim(padded, k, k + length, axis=axis)
-    total = total + jnp.asarray(w, x.dtype) * part
+    total = total + weights[k] * part
   return total
 
 

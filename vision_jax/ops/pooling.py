@@ -82,6 +82,10 @@ def _max_pool(x, window, stride, pads):
   )
 
 
+# One program also outside of jit, where each slice would be one.
+_jitted_max_pool = jax.jit(_max_pool, static_argnums=(1, 2, 3))
+
+
 @_max_pool.defjvp
 def _max_pool_jvp(window, stride, pads, primals, tangents):
   (x,), (t,) = primals, tangents
@@ -174,4 +178,4 @@ def max_pool(
       f"got height and width {size}; pad them or use a larger image."
     )
   pads = _pads(size, win, step, pad, ceil_mode)
-  return _max_pool(features, win, step, tuple(pads))
+  return _jitted_max_pool(features, win, step, tuple(pads))

@@ -186,12 +186,17 @@ def difference_of_gaussians(
   scales = sigma * 2.0 ** (np.arange(count + 1) / intervals)
   # Each level is blurred from the one before: the squares of the scales add.
   steps = np.sqrt(np.diff(scales**2, prepend=0.0))
+  stack = _differences(image, tuple(steps.tolist()))
+  return stack, jnp.asarray(scales[:-1], jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _differences(image, steps):
   levels = []
   for step in steps:
-    image = gaussian_derivative(image, sigma=float(step), orders=(0, 0))
+    image = gaussian_derivative(image, sigma=step, orders=(0, 0))
     levels.append(image)
-  blurred = jnp.stack(levels)
-  return blurred[1:] - blurred[:-1], jnp.asarray(scales[:-1], jnp.float32)
+  return jnp.diff(jnp.stack(levels), axis=0)
 
 
 def scale_space_extrema(
@@ -226,6 +231,11 @@ def scale_space_extrema(
     raise ValueError(
       f"scale_space_extrema: `stack` must be [S, H, W], got {stack.shape}."
     )
+  return _extrema(stack) & (jnp.abs(stack) >= threshold)
+
+
+@jax.jit
+def _extrema(stack):
   padded = jnp.pad(stack, 1, constant_values=jnp.nan)
   neighbours = [
     lax.slice(
@@ -241,5 +251,4 @@ def scale_space_extrema(
   largest = functools.reduce(jnp.maximum, neighbours)
   smallest = functools.reduce(jnp.minimum, neighbours)
   # Comparing with the NaN outside is False: borders drop out.
-  is_extremum = (stack > largest) | (stack < smallest)
-  return is_extremum & (jnp.abs(stack) >= threshold)
+  return (stack > largest) | (stack < smallest)

@@ -1,5 +1,7 @@
 """Suppression of neighbours on score maps, and the best remaining points."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -99,8 +101,11 @@ def suppress_points(
     raise ValueError(f"suppress_points: `radius` must be >= 0, got {radius}.")
   scores = lax.stop_gradient(scores)
   alive = candidates & ~jnp.isnan(scores)
-  if radius == 0:
-    return alive
+  return _suppress(scores, alive, radius) if radius else alive
+
+
+@functools.partial(jax.jit, static_argnames="radius")
+def _suppress(scores, alive, radius):
   index = jnp.arange(scores.size, dtype=jnp.int32).reshape(scores.shape)
   nowhere = jnp.iinfo(jnp.int32).max
 

@@ -11,8 +11,8 @@ class VGGTest(chex.TestCase):
   def test_endpoints_and_unused_layers_cost_nothing(self):
     net = backbones.vgg_small()
     x = jnp.ones((1, 48, 64, 3))
-    variables = jax.jit(net.init)(jax.random.key(0), x)
-    logits, endpoints = net.apply(variables, x)
+    variables = weights.random_variables(net)
+    logits, endpoints = jax.jit(net.apply)(variables, x)
     self.assertIsNone(logits)
     self.assertEqual(endpoints["pool4"].shape, (1, 3, 4, 128))
 
@@ -28,8 +28,8 @@ class VGGTest(chex.TestCase):
     variables = weights.random_variables(net, seed=3)
     folded, folded_variables = backbones.fold_batch_norm(net, variables)
     x = jax.random.uniform(jax.random.key(0), (2, 32, 48, 3))
-    expected = net.apply(variables, x)[1]["pool4"]
-    got = folded.apply(folded_variables, x)[1]["pool4"]
+    expected = jax.jit(net.apply)(variables, x)[1]["pool4"]
+    got = jax.jit(folded.apply)(folded_variables, x)[1]["pool4"]
     self.assertFalse(folded.batch_norm)
     self.assertGreater(float(expected.std()), 1e-3)
     np.testing.assert_allclose(

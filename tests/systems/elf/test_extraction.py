@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import parameterized
 from scipy import ndimage
 
-from vision_jax import data, nn, ops
+from vision_jax import data, nn, ops, weights
 from vision_jax.nn import backbones
 from vision_jax.systems import elf
 from vision_jax.systems.elf import extraction
@@ -19,7 +19,7 @@ SMALL = dataclasses.replace(elf.SETTINGS["vgg_small"], max_keypoints=120)
 @functools.cache
 def _network(name="vgg_small"):
   module = backbones.MODELS[name](num_classes=None)
-  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  variables = weights.random_variables(module)
   return module, variables
 
 

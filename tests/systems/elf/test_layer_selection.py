@@ -61,9 +61,7 @@ class SelfRepeatabilityTest(chex.TestCase):
       module, variables, image, ["pool1", "pool2"], config, seed=3, num_warps=2
     )
     size = image.shape[:2]
-    matrices = np.asarray(
-      layer_selection._random_matrices(jax.random.key(3), 2, size)
-    )
+    matrices = np.asarray(layer_selection._random_matrices(3, 2, size))
     rows, cols = np.mgrid[: size[0], : size[1]]
     grid = np.stack([cols, rows], -1).reshape(-1, 2).astype(np.float64)
     shares = []
@@ -94,9 +92,7 @@ class SelfRepeatabilityTest(chex.TestCase):
     self.assertGreater(expected.min(), 0.3)
 
   def test_warps_are_as_large_as_said(self):
-    matrices = layer_selection._random_matrices(
-      jax.random.key(0), 200, (100, 140)
-    )
+    matrices = layer_selection._random_matrices(0, 200, (100, 140))
     centre = ops.apply_homography(matrices, jnp.full((200, 1, 2), 60.0))
     chex.assert_tree_all_finite(centre)
     corners = jnp.array([[0.0, 0.0], [139.0, 0.0]])

@@ -133,6 +133,14 @@ class RefineMatchesTest(chex.TestCase):
     np.testing.assert_array_equal(xy1[5:], 0.0)
     self.assertTrue((np.asarray(xy1[:5]) != 0).all())
 
+  def test_identical_pictures_move_nothing(self):
+    image, _ = _pair((0.0, 0.0))
+    k = _points(40)
+    xy0, xy1 = elf.refine_matches(
+      *_network(), image, image, k, k, _matches(40), layers=LAYERS
+    )
+    self.assertLess(float(jnp.median(abs(xy0 - xy1))), 1e-3)
+
   def test_uint8_of_other_sizes(self):
     image0, image1 = _pair((0.0, 0.0))
     image1 = np.pad(image1, ((0, 9), (0, 4), (0, 0)))

@@ -200,9 +200,10 @@ def fold_batch_norm(module: VGG, variables: dict) -> tuple[VGG, dict]:
     ValueError: if `module` has no batch normalisation.
 
   Example:
+    >>> from vision_jax import weights
     >>> from vision_jax.nn import backbones
     >>> net = backbones.vgg_small(batch_norm=True)
-    >>> v = net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    >>> v = weights.random_variables(net)
     >>> folded, w = backbones.fold_batch_norm(net, v)
     >>> sorted(w["params"]["features"])
     ['0', '11', '13', '3', '6', '8']

@@ -63,6 +63,12 @@ def detect(
     )
   height, width = saliency_map.shape[:2]
   _check_size("detect", "saliency_map", height, width, config)
+  return _detect(saliency_map, config, region)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _detect(saliency_map, config, region):
+  height, width = saliency_map.shape[:2]
   gray = saliency_map.mean(-1)
   peak = gray.max()
   usable = (peak > 0) & jnp.isfinite(peak)
@@ -274,11 +280,10 @@ def saliency(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (32, 48, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((32, 48, 3), np.float32)
     >>> maps = elf.saliency(net, variables, image, ["pool1", "pool2"])
     >>> maps["pool2"].shape
     (32, 48, 3)
@@ -347,11 +352,10 @@ def extract(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((64, 80, 3), np.float32)
     >>> k = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
     >>> k.xy.shape, k.descriptors.shape
     ((500, 2), (500, 192))

@@ -113,13 +113,12 @@ def energy_scales(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
-    >>> elf.energy_scales(net, variables, image, ["pool1", "pool2"]).shape
-    (2,)
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((64, 80, 3), np.float32)
+    >>> elf.energy_scales(net, variables, image, ["pool1"]).shape
+    (1,)
 
   Source:
     Lindeberg, "Feature Detection with Automatic Scale Selection", IJCV 1998,
@@ -132,10 +131,11 @@ def energy_scales(
   )
 
 
-def _random_matrices(key: jax.Array, count: int, size: tuple[int, int]):
+@functools.partial(jax.jit, static_argnames=("count", "size"))
+def _random_matrices(seed: int, count: int, size: tuple[int, int]):
   """Homographies about the centre: 15 degrees, 0.8 to 1.25, corners 10 %."""
   height, width = size
-  keys = jax.random.split(key, 3)
+  keys = jax.random.split(jax.random.key(seed), 3)
   angle = jnp.deg2rad(
     jax.random.uniform(keys[0], (count,), minval=-15.0, maxval=15.0)
   )
@@ -228,11 +228,10 @@ def self_repeatability(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((64, 80, 3), np.float32)
     >>> shares = elf.self_repeatability(net, variables, image, ["pool1"],
     ...                                 num_warps=2)
     >>> bool((shares >= 0).all() and (shares <= 1).all())
@@ -251,7 +250,7 @@ def self_repeatability(
       f"the radius of suppression, {config.radius}, got {threshold}."
     )
   height, width = image.shape[:2]
-  matrices = _random_matrices(jax.random.key(seed), num_warps, (height, width))
+  matrices = _random_matrices(seed, num_warps, (height, width))
   return _self_repeatability(
     module, variables, image, matrices, tuple(layers), config, threshold
   )
@@ -289,11 +288,10 @@ def select_layer(
     ValueError: if `rule` is unknown, or there is no image or no layer.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((64, 80, 3), np.float32)
     >>> elf.select_layer(net, variables, [image], ["pool1"]).layer
     'pool1'
 

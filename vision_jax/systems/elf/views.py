@@ -111,10 +111,8 @@ def _view(image: jax.Array, rotation: float, scale: float):
   if rotation % 360 == 0:
     return image, matrix
   inverse = ops.resize_matrix(size, small) @ np.linalg.inv(matrix)
-  grid = np.stack(np.meshgrid(np.arange(canvas[1]), np.arange(canvas[0])), -1)
-  places = grid @ inverse[:2, :2].T + inverse[:2, 2]
-  places = jnp.asarray(places, jnp.float32)
-  return ops.sample(image, places, padding="edge"), matrix
+  inverse = jnp.asarray(inverse, jnp.float32)
+  return warp_picture(image, inverse, canvas), matrix
 
 
 @functools.partial(
@@ -162,11 +160,10 @@ def describe_views(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (64, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((64, 80, 3), np.float32)
     >>> config = elf.ElfConfig(max_keypoints=9)
     >>> k = elf.extract(net, variables, image, config)
     >>> elf.describe_views(net, variables, image, k, config,
@@ -339,11 +336,10 @@ def describe_at_scale(
     TypeError: if `image` is neither float nor uint8.
 
   Example:
-    >>> from vision_jax.nn import backbones
+    >>> from vision_jax import weights
     >>> from vision_jax.systems import elf
-    >>> net = backbones.vgg_small()
-    >>> image = jax.random.uniform(jax.random.key(0), (96, 80, 3))
-    >>> variables = net.init(jax.random.key(1), image[None])
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((96, 80, 3), np.float32)
     >>> config = elf.ElfConfig(max_keypoints=9)
     >>> k = elf.extract(net, variables, image, config)
     >>> k = k._replace(scale=jnp.full(9, 6.4))
