@@ -10,6 +10,7 @@ Features are kept per image in --cache: a run that was stopped goes on.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import time
@@ -29,6 +30,12 @@ from vision_jax.systems import elf
 THRESHOLDS = tuple(range(1, 11))
 ANGLES = (10.0, 50.0, 90.0, 130.0, 170.0, 210.0)  # degrees, as the authors'
 ZOOMS = (1.25, 1.5, 1.75, 2.0)
+SHOWN = (  # their key points are drawn
+  "ELF vgg_small",
+  "ELF vgg_small, random weights",
+  "Harris + vgg_small",
+  "SIFT",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +107,9 @@ class FeatureCache:
     return ops.Keypoints(**fields)
 
 
-def _rows(points: ops.Keypoints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Positions, scores and descriptors of the valid rows."""
-  valid = np.asarray(points.valid)
-  return tuple(
-    np.asarray(v)[valid] for v in (points.xy, points.scores, points.descriptors)
-  )
-
-
 def score_pair(
   method: methods.Method, cache: FeatureCache, images: Any, matrix: np.ndarray
-) -> dict[str, Any]:
+) -> metrics.PairScores:
   """Every number of one method on one pair."""
   truth = metrics.homography_ground_truth(
     matrix, images[0].shape[:2], images[1].shape[:2]
@@ -118,7 +117,6 @@ def score_pair(
   found = tuple(cache.get(method, image) for image in images)
   if method.adapt is not None:
     found = method.adapt(images, found)
-  (xy0, s0, d0), (xy1, s1, d1) = (_rows(k) for k in found)
   matches = elf.match(*found)
   valid = np.asarray(matches.valid)
   if method.refine is None:
@@ -128,24 +126,8 @@ def score_pair(
     )
   else:
     ends = method.refine([jnp.asarray(i) for i in images], found, matches)
-  ends = tuple(np.asarray(e, np.float64)[valid] for e in ends)
-  estimate = None
-  if len(ends[0]) >= 4:
-    estimate = ops.estimate_homography(*ends, threshold=3.0)
-  return {
-    "points": (len(xy0) + len(xy1)) / 2,
-    "rep": metrics.repeatability(xy0, xy1, truth),
-    "ms": metrics.matching_score(xy0, xy1, d0, d1, truth),
-    "sp_rep": metrics.superpoint_repeatability(xy0, xy1, s0, s1, truth),
-    "matches": int(valid.sum()),
-    "mma": metrics.mean_matching_accuracy(
-      *ends, truth, thresholds=THRESHOLDS
-    ).tolist(),
-    "corner_error": metrics.homography_corner_error(
-      estimate.matrix if estimate is not None and estimate.success else None,
-      truth,
-    ),
-  }
+  xy0, xy1 = (np.asarray(e, np.float64)[valid] for e in ends)
+  return metrics.score_pair(*found, xy0, xy1, truth)
 
 
 def evaluate_pairs(
@@ -165,7 +147,8 @@ def evaluate_pairs(
       record["kind"] = getattr(pair, "kind", "")
       record["index"] = pair.index
       try:
-        record |= score_pair(method, cache, images, pair.homography_0to1)
+        scores = score_pair(method, cache, images, pair.homography_0to1)
+        record |= scores._asdict()
       except ValueError as error:  # say which pair, and evaluate the rest
         record["error"] = str(error)
       records[method.name].append(record)
@@ -181,21 +164,15 @@ def _as_float(image: np.ndarray) -> np.ndarray:
 
 def summarize(records: list[dict[str, Any]]) -> dict[str, Any]:
   """Means over the pairs that could be evaluated."""
-  good = [r for r in records if "error" not in r]
+  good = [
+    metrics.PairScores(**{f: r[f] for f in metrics.PairScores._fields})
+    for r in records
+    if "error" not in r
+  ]
+  failed = {"failed": len(records) - len(good)}
   if not good:
-    return {"pairs": 0, "failed": len(records)}
-  errors = np.array([r["corner_error"] for r in good])
-  means = {
-    name: float(np.mean([r[name] for r in good]))
-    for name in ("points", "rep", "ms", "sp_rep", "matches")
-  }
-  return means | {
-    "pairs": len(good),
-    "failed": len(records) - len(good),
-    "mma": np.mean([r["mma"] for r in good], 0).tolist(),
-    "mha": metrics.homography_accuracy(errors).tolist(),
-    "auc": metrics.homography_auc(errors).tolist(),
-  }
+    return {"num_pairs": 0} | failed
+  return metrics.average_scores(good)._asdict() | failed
 
 
 def load_pairs(options: Options) -> tuple[Any, int, Callable[[], list[str]]]:
@@ -231,6 +208,41 @@ def evaluate_curves(
   return curves
 
 
+def pairs_per_second(
+  method: methods.Method, cache: FeatureCache, options: Options
+) -> float:
+  """How fast pairs are scored when their features are stored."""
+  pairs, _, _ = load_pairs(options)
+  rates = []
+  for pair in itertools.islice(pairs, 10):
+    images = [_as_float(pair.image0), _as_float(pair.image1)]
+    started = time.perf_counter()
+    try:
+      score_pair(method, cache, images, pair.homography_0to1)
+    except ValueError:  # counted before
+      continue
+    rates.append(1 / (time.perf_counter() - started))
+  return float(np.median(rates)) if rates else 0.0
+
+
+def draw_points(
+  rows: list[methods.Method], cache: FeatureCache, options: Options
+) -> dict[str, str]:
+  """Writes the key points of four detectors on two photographs."""
+  kinds = [m for m in rows if m.name in SHOWN]
+  images = [
+    _as_float(p.image0)
+    for p in data.homography_pairs(num_per_image=options.num_per_image)
+    if p.index == 0
+  ][:2]
+  pictures = [
+    (m.name, image, cache.get(m, image)) for image in images for m in kinds
+  ]
+  path = options.out / "keypoints.png"
+  report.draw_keypoints(pictures, path, columns=len(kinds))
+  return {path.name: "The key points of each detector, coloured by rank."}
+
+
 def main(options: Options) -> None:
   """Evaluates, prints, and writes."""
   started = time.perf_counter()
@@ -245,6 +257,7 @@ def main(options: Options) -> None:
     "skipped": skipped(),
     "damaged": cache.damaged,
     "seconds": {k: float(np.median(v)) for k, v in cache.seconds.items()},
+    "pairs_per_second": pairs_per_second(rows[0], cache, options),
   }
   if options.curves and options.data == "homography_pairs":
     result["curves"] = evaluate_curves(options, cache)
@@ -254,9 +267,11 @@ def main(options: Options) -> None:
   (options.out / "result.json").write_text(json.dumps(result, indent=1))
   text = report.format_result(result)
   print(text)
-  figures = report.draw_figures(result, options.out)
+  captions = report.draw_figures(result, options.out)
+  if options.data == "homography_pairs":
+    captions |= draw_points(rows, cache, options)
   if options.write:
-    report.write_readme(text, result, figures, options)
+    report.write_readme(text, result, captions, options)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,10 @@ import pathlib
 from typing import Any
 
 import jax
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+import numpy as np
 
 from experiments import readme
-from vision_jax.viz import describe_environment
+from vision_jax import data, ops, viz
 
 README = pathlib.Path(__file__).with_name("README.md")
 HEADER = (
@@ -26,7 +23,8 @@ HEADER = (
 )
 
 
-def _percent(values: Any) -> str:
+def format_percent(values: Any) -> str:
+  """Shares as percent, joined by slashes."""
   return "/".join(f"{100 * v:.1f}" for v in values)
 
 
@@ -34,18 +32,22 @@ def format_result(result: dict[str, Any]) -> str:
   """Tables in Markdown; percent, except for counts."""
   rows = []
   for name, s in result["summary"].items():
-    if not s["pairs"]:
+    if not s["num_pairs"]:
       rows.append([name, f"all {s['failed']} pairs failed", *[""] * 7])
       continue
+    shares = (
+      s[k]
+      for k in ("repeatability", "matching_score", "superpoint_repeatability")
+    )
     rows.append(
       [
         name,
-        f"{s['points']:.0f}",
-        *(f"{100 * s[k]:.1f}" for k in ("rep", "ms", "sp_rep")),
-        f"{s['matches']:.0f}",
-        _percent([s["mma"][t - 1] for t in (1, 3, 5)]),
-        _percent(s["mha"]),
-        _percent(s["auc"]),
+        f"{s['num_points']:.0f}",
+        *(f"{100 * share:.1f}" for share in shares),
+        f"{s['num_matches']:.0f}",
+        format_percent([s["mma"][t - 1] for t in (1, 3, 5)]),
+        format_percent(s["mha"]),
+        format_percent(s["auc"]),
       ]
     )
   parts = [readme.format_table(HEADER, rows)]
@@ -56,12 +58,23 @@ def format_result(result: dict[str, Any]) -> str:
       *(f"{step:g}{unit}" for step in curve["steps"]),
     ]
     lines = [
-      [method, *(f"{100 * s.get('ms', float('nan')):.1f}" for s in series)]
+      [method, *(f"{100 * value:.1f}" for value in _scores(series))]
       for method, series in curve.items()
       if method != "steps"
     ]
     parts.append(readme.format_table(header, lines))
-  count = max(s["pairs"] for s in result["summary"].values())
+  parts.append(_notes(result))
+  return "\n\n".join(parts)
+
+
+def _scores(series: list[dict[str, Any]]) -> list[float]:
+  """Matching score at every step; NaN where all pairs failed."""
+  return [s.get("matching_score", float("nan")) for s in series]
+
+
+def _notes(result: dict[str, Any]) -> str:
+  """How many pairs, what went wrong, how long it took."""
+  count = max(s["num_pairs"] for s in result["summary"].values())
   failed = sum(s["failed"] for s in result["summary"].values())
   notes = [f"{count} pairs of {result['data']}"]
   for label, number in (
@@ -76,51 +89,71 @@ def format_result(result: dict[str, Any]) -> str:
       f"{name} {1000 * s:.0f} ms" for name, s in result["seconds"].items()
     )
     notes.append(f"median time per image: {times}")
-  parts.append("; ".join(notes) + f"; {result['minutes']:.1f} minutes.")
-  return "\n\n".join(parts)
+  rate = result["pairs_per_second"]
+  notes.append(f"all protocols on stored features: {rate:.1f} pairs a second")
+  return "; ".join(notes) + f"; {result['minutes']:.1f} minutes."
 
 
-def draw_figures(result: dict[str, Any], folder: pathlib.Path) -> list[str]:
-  """Writes the MMA, rotation and zoom curves; returns the file names."""
-  names = []
-  figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-  for k, (name, s) in enumerate(result["summary"].items()):
-    if s["pairs"]:
-      style = ("-", "--", ":")[k // 10 % 3]
-      axes.plot(range(1, 11), s["mma"], style, label=name)
-  axes.set(xlabel="threshold, pixels", ylabel="mean matching accuracy")
-  axes.set(xlim=(1, 10), ylim=(0, 1))
-  axes.grid(alpha=0.3)
-  axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-  names.append("mma.png")
-  figure.savefig(folder / names[-1], dpi=110)
-  plt.close(figure)
-  curves = result.get("curves", {})
-  if curves:
-    figure, both = plt.subplots(
-      1, 2, figsize=(9, 3.6), layout="constrained", sharey=True
+def draw_figures(
+  result: dict[str, Any], folder: pathlib.Path
+) -> dict[str, str]:
+  """Writes the MMA, rotation and zoom curves; file name -> caption."""
+  captions = {"mma.png": "Mean matching accuracy over the threshold in pixels."}
+  accuracy = {
+    name: (range(1, 11), s["mma"])
+    for name, s in result["summary"].items()
+    if s["num_pairs"]
+  }
+  picture = viz.plot_curves(
+    accuracy,
+    x_label="threshold, pixels",
+    y_label="mean matching accuracy",
+    size=(480, 900),
+  )
+  data.write_image(folder / "mma.png", picture)
+  for name, curve in result.get("curves", {}).items():
+    series = {
+      method: (curve["steps"], _scores(values))
+      for method, values in curve.items()
+      if method != "steps"
+    }
+    picture = viz.plot_curves(
+      series,
+      x_label={"rotation": "degrees"}.get(name, name),
+      y_label="matching score",
+      size=(340, 900),
     )
-    for axes, (name, curve) in zip(both, curves.items(), strict=True):
-      for method, series in curve.items():
-        if method != "steps":
-          axes.plot(
-            curve["steps"],
-            [s.get("ms", float("nan")) for s in series],
-            "o-",
-            label=method,
-          )
-      axes.set(xlabel={"rotation": "degrees"}.get(name, name), ylim=(0, 1))
-      axes.grid(alpha=0.3)
-    both[0].set_ylabel("matching score")
-    both[1].legend(fontsize=7)
-    names.append("robustness.png")
-    figure.savefig(folder / names[-1], dpi=110)
-    plt.close(figure)
-  return names
+    data.write_image(folder / f"{name}.png", picture)
+    captions[f"{name}.png"] = f"Matching score under {name}."
+  return captions
+
+
+def draw_keypoints(
+  pictures: list[tuple[str, np.ndarray, ops.Keypoints]],
+  path: pathlib.Path,
+  *,
+  columns: int,
+) -> None:
+  """Writes a grid of (title, image, key points), 320 pixels wide each."""
+  drawn = [
+    viz.draw_keypoints(
+      image, found.xy, scores=found.scores, valid=found.valid, radius=3.0
+    )
+    for _, image, found in pictures
+  ]
+  small = [np.asarray(ops.resize(d / 255.0, (240, 320))) for d in drawn]
+  titles = [title for title, _, _ in pictures]
+  data.write_image(path, viz.image_grid(small, columns=columns, titles=titles))
+
+
+def provenance(command: str) -> str:
+  """The command, the machine and the version behind a table."""
+  machine = viz.describe_environment()["processor"]
+  return f"`{command}` on {machine}, jax {jax.__version__}."
 
 
 def write_readme(
-  text: str, result: dict[str, Any], figures: list[str], options: Any
+  text: str, result: dict[str, Any], captions: dict[str, str], options: Any
 ) -> None:
   """Puts table and figures between the markers of README.md."""
   command = "python -m experiments.elf.evaluate"
@@ -128,13 +161,9 @@ def write_readme(
     command += f" --data {options.data} --root DIR"
   if options.networks:
     command += " --networks " + " ".join(options.networks)
-  machine = describe_environment()["processor"]
-  for name in figures:
+  for name in captions:
     source = options.out / name
     (README.parent / name).write_bytes(source.read_bytes())
-  pictures = "\n".join(f"![{name}]({name})" for name in figures)
-  block = (
-    f"`{command} --write` on {machine}, jax {jax.__version__}.\n\n{text}\n\n"
-    f"{pictures}"
-  )
+  pictures = "\n\n".join(f"![{text}]({n})" for n, text in captions.items())
+  block = f"{provenance(command + ' --write')}\n\n{text}\n\n{pictures}"
   readme.replace_block(README, result["data"], block)

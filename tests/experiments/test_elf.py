@@ -70,13 +70,16 @@ def test_identical_pictures_score_one_and_failures_are_counted(tmp_path):
     rows, _pairs(), cache, total=2, label="test"
   )
   same = records["fake"][0]
-  assert (same["rep"], same["ms"], same["sp_rep"]) == (1.0, 1.0, 1.0)
-  assert same["mma"] == [1.0] * 10
+  assert same["repeatability"] == same["matching_score"] == 1.0
+  assert same["superpoint_repeatability"] == 1.0
+  assert same["matching_accuracy"] == (1.0,) * 10
   assert same["corner_error"] < 1e-3
   summary = evaluate.summarize(records["fake"])
-  assert summary["pairs"] == 2
-  assert summary["rep"] == np.mean([r["rep"] for r in records["fake"]])
-  assert evaluate.summarize(records["broken"]) == {"pairs": 0, "failed": 2}
+  assert summary["num_pairs"] == 2
+  assert summary["repeatability"] == np.mean(
+    [r["repeatability"] for r in records["fake"]]
+  )
+  assert evaluate.summarize(records["broken"]) == {"num_pairs": 0, "failed": 2}
   assert records["broken"][0]["error"] == "no key points today"
   result = {
     "data": "homography_pairs",
@@ -84,12 +87,13 @@ def test_identical_pictures_score_one_and_failures_are_counted(tmp_path):
     "skipped": ["one"],
     "damaged": [],
     "seconds": {"fake": 0.5},
+    "pairs_per_second": 9.0,
     "minutes": 1.0,
   }
   text = report.format_result(result)
   assert "| broken | all 2 pairs failed |" in text
   assert "2 evaluations failed; 1 pairs skipped" in text
-  assert report.draw_figures(result, tmp_path) == ["mma.png"]
+  assert list(report.draw_figures(result, tmp_path)) == ["mma.png"]
   assert (tmp_path / "mma.png").stat().st_size > 5000
 
 
@@ -115,9 +119,12 @@ def test_default_rows_run(tmp_path, monkeypatch):
   result = json.loads((options.out / "result.json").read_text())
   assert set(result["curves"]) == {"rotation", "zoom"}
   for name, summary in result["summary"].items():
-    assert summary["pairs"] == 1, name
-    assert summary["rep"] == 1.0, name  # the two pictures are the same
+    assert summary["num_pairs"] == 1, name
+    assert summary["repeatability"] == 1.0, (
+      name
+    )  # the two pictures are the same
     assert summary["mha"][0] == 1.0, name
+  assert (options.out / "keypoints.png").stat().st_size > 5000
   again = dataclasses.replace(options, curves=False)
   evaluate.main(again)
   result = json.loads((options.out / "result.json").read_text())

@@ -35,7 +35,7 @@ def test_tiny_run_writes_weights_that_load(config, tmp_path, quick_compile):
     tmp_path / "weights.safetensors"
   )
   assert "experiments.pretrain.train" in metadata.card
-  _, endpoints = module.apply(variables, jnp.ones((1, 64, 64, 3)))
+  _, endpoints = jax.jit(module.apply)(variables, jnp.ones((1, 64, 64, 3)))
   assert all(bool(jnp.isfinite(v).all()) for v in endpoints.values())
   # Starting again finds the finished checkpoint and changes nothing.
   again = train.train_and_evaluate(config.get_config(), run)

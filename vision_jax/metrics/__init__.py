@@ -20,10 +20,19 @@ from vision_jax.metrics.keypoints import (
   mean_matching_accuracy,
   repeatability,
 )
+from vision_jax.metrics.pair_scores import (
+  MeanScores,
+  PairScores,
+  average_scores,
+  score_pair,
+)
 
 __all__ = [
   "GroundTruth",
   "Interval",
+  "MeanScores",
+  "PairScores",
+  "average_scores",
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
@@ -36,5 +45,6 @@ __all__ = [
   "paired_bootstrap",
   "repeatability",
   "resized_homography",
+  "score_pair",
   "superpoint_repeatability",
 ]

@@ -32,6 +32,7 @@ class GroundTruth(NamedTuple):
     warp1to0: maps points [N, 2] of picture 1 to picture 0.
     size0: (height, width) of picture 0, pixels.
     size1: (height, width) of picture 1, pixels.
+    homography_0to1: the matrix float64 [3, 3] if the truth is one.
 
   Example:
     >>> from vision_jax.metrics import GroundTruth, repeatability
@@ -46,6 +47,7 @@ class GroundTruth(NamedTuple):
   warp1to0: Callable[[np.ndarray], np.ndarray]
   size0: tuple[int, int]
   size1: tuple[int, int]
+  homography_0to1: np.ndarray | None = None
 
 
 def as_points(function: str, name: str, xy: np.ndarray) -> np.ndarray:
@@ -124,7 +126,9 @@ def homography_ground_truth(
 
     return warp
 
-  return GroundTruth(make_warp(matrix), make_warp(inverse), size0, size1)
+  return GroundTruth(
+    make_warp(matrix), make_warp(inverse), size0, size1, matrix
+  )
 
 
 def _right_disparity(disparity: np.ndarray) -> np.ndarray:

@@ -46,18 +46,21 @@ from vision_jax.ops.warping import (
   estimate_homography,
   homography_from_points,
 )
+from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
 
 __all__ = [
   "Detections",
   "HomographyEstimate",
   "Keypoints",
   "Matches",
+  "Whitening",
   "apply_homography",
   "continuous_to_index",
   "continuous_to_unit",
   "difference_of_gaussians",
   "estimate_homography",
   "feature_to_image",
+  "fit_whitening",
   "gaussian_blur",
   "gaussian_derivative",
   "gaussian_kernel",
@@ -85,4 +88,5 @@ __all__ = [
   "suppress_points",
   "top_points",
   "unit_to_continuous",
+  "whiten",
 ]

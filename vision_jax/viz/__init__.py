@@ -1,5 +1,6 @@
 """Pictures and the HTML report: NumPy in, files out."""
 
+from vision_jax.viz.curves import plot_curves
 from vision_jax.viz.drawing import draw_keypoints, draw_matches
 from vision_jax.viz.environment import describe_environment
 from vision_jax.viz.pixels import (
@@ -19,6 +20,7 @@ __all__ = [
   "draw_matches",
   "image_grid",
   "overlay_heatmap",
+  "plot_curves",
   "render_page",
   "to_picture",
 ]
