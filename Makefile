@@ -49,7 +49,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 
 parity: $(VENV)/installed-torch
-	XLA_FLAGS="$$XLA_FLAGS " $(BIN)/python -m pytest --override-ini addopts= -q tests/parity $(ARGS)
+	XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest --override-ini addopts= -q tests/parity $(ARGS)
 
 bench: $(VENV)/installed-torch
 	$(BIN)/python -m experiments.benchmarks.run $(ARGS)

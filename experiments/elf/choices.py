@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from experiments import readme
 from experiments.elf import evaluate, methods, report
-from vision_jax import bench, data, ops
+from vision_jax import bench, data, nn, ops
 from vision_jax.systems import elf
+from vision_jax.systems.elf import extraction
 
 LAYERS = {
   "vgg_small": ("pool1", "pool2", "pool3", "pool4"),
@@ -94,7 +95,7 @@ def whitened_method(network: methods.Network) -> methods.Method:
 def corner_method(network: methods.Network, layer: str) -> methods.Method:
   """Harris corners of a layer's features, described by the network."""
   config = dataclasses.replace(network.config, denoise_blur=(1, 1.0))
-  geometry = methods.endpoint_info(network.module)[layer]
+  geometry = nn.endpoint_info(network.module)[layer]
 
   @jax.jit
   def extract(variables, image):
@@ -111,7 +112,7 @@ def corner_method(network: methods.Network, layer: str) -> methods.Method:
     )
     whole = ops.sample(response, cells, padding="edge")
     xy, scores, valid = elf.detect(whole, config)
-    descriptors = methods.extraction.read_descriptors(
+    descriptors = extraction.read_descriptors(
       network.module, variables, x, xy, config
     )
     return ops.Keypoints(

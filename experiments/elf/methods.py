@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops, weights
-from vision_jax.nn import endpoint_info
 from vision_jax.systems import elf, opencv_features
 from vision_jax.systems.elf import extraction
 
@@ -89,34 +88,14 @@ def elf_method(network: Network) -> Method:
   return Method(f"ELF {network.name}", extract, _fingerprint(network))
 
 
-def refined_method(
-  network: Network, layers: Sequence[str], *, warped: bool
-) -> Method:
+def refined_method(network: Network, *, warped: bool) -> Method:
   """ELF with its matches aligned again, once or after a first homography."""
   plain = elf_method(network)
+  model = network.module, network.variables
 
   def refine(images, keypoints, matches):
-    def run(homography):
-      return elf.refine_matches(
-        network.module,
-        network.variables,
-        *images,
-        *keypoints,
-        matches,
-        network.config,
-        layers=layers,
-        homography=homography,
-      )
-
-    xy0, xy1 = run(None)
-    if not warped:
-      return xy0, xy1
-    estimate = ops.estimate_homography(
-      np.asarray(xy0), np.asarray(xy1), valid=np.asarray(matches.valid)
-    )
-    if not estimate.success:
-      return xy0, xy1
-    return run(jnp.asarray(estimate.matrix, jnp.float32))
+    run = elf.refine_homography if warped else elf.refine_matches
+    return run(*model, *images, *keypoints, matches, network.config)[:2]
 
   suffix = " + refined twice" if warped else " + refined"
   return plain._replace(name=plain.name + suffix, refine=refine)
@@ -233,13 +212,6 @@ def opencv_method(name: str, *, max_keypoints: int) -> Method:
   return Method(name.upper(), extract, f"{name} {max_keypoints}")
 
 
-def refinement_layers(network: Network) -> tuple[str, ...]:
-  """Endpoints of strides 8, 4 and 2, deep to shallow; one for each stride."""
-  info = endpoint_info(network.module)
-  by_stride = {g.stride: name for name, g in info.items()}
-  return tuple(by_stride[s] for s in (8, 4, 2) if s in by_stride)
-
-
 def default_methods(
   max_keypoints: int, networks: Sequence[tuple[str, str]]
 ) -> list[Method]:
@@ -258,8 +230,7 @@ def default_methods(
     rows.append(
       elf_method(load_network(model, source, max_keypoints=max_keypoints))
     )
-  layers = refinement_layers(vgg)
-  rows += [refined_method(vgg, layers, warped=w) for w in (False, True)]
+  rows += [refined_method(vgg, warped=w) for w in (False, True)]
   rows += control_methods(vgg)
   rows += [
     opencv_method(name, max_keypoints=max_keypoints)

@@ -1,5 +1,7 @@
 """Peak memory of a piece of work, in a process of its own."""
 
+import ctypes
+import gc
 import pathlib
 
 __all__ = ["MemoryMeter"]
@@ -28,7 +30,12 @@ class MemoryMeter:
     self._status = pathlib.Path("/proc/self/status")
     if not self._status.exists():
       raise OSError("MemoryMeter: /proc/self/status must exist; use Linux.")
-    # Forget the peak so far, so that loading does not count.
+    # Freed memory goes back to the system, or the work would reuse it unseen;
+    # then the peak so far is forgotten, so that loading does not count.
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+      trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     self.start = self._bytes("VmRSS")
 

@@ -177,10 +177,17 @@ def average_scores(scores: Sequence[PairScores]) -> MeanScores:
   else:
     mha = tuple(homography_accuracy(errors).tolist())
     auc = tuple(homography_auc(errors).tolist())
-  columns = np.array([s[:5] for s in scores], np.float64)
+
+  def mean(field: str) -> float:
+    return float(np.mean([getattr(s, field) for s in scores]))
+
   return MeanScores(
-    len(scores),
-    *columns.mean(0).tolist(),
+    num_pairs=len(scores),
+    num_points=mean("num_points"),
+    num_matches=mean("num_matches"),
+    repeatability=mean("repeatability"),
+    matching_score=mean("matching_score"),
+    superpoint_repeatability=mean("superpoint_repeatability"),
     mma=tuple(np.mean([s.matching_accuracy for s in scores], 0).tolist()),
     mha=mha,
     auc=auc,

@@ -50,6 +50,43 @@ def _points(count, seed=0, size=(96, 120)):
   )
 
 
+def _turned_pair(degrees, zoom):
+  """A picture, its turned and enlarged copy, points 2.5 px off, the truth."""
+  image0, _ = _pair((0.0, 0.0))
+  angle = np.deg2rad(degrees)
+  centre = np.array([59.5, 47.5])
+  linear = zoom * np.array(
+    [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+  )
+  matrix = np.eye(3)
+  matrix[:2, :2] = linear
+  matrix[:2, 2] = centre - linear @ centre
+  inverse = np.linalg.inv(matrix)
+  rows, cols = np.mgrid[:96, :120]
+  places = np.stack([cols, rows, np.ones_like(cols)], -1) @ inverse.T
+  image1 = np.stack(
+    [
+      ndimage.map_coordinates(
+        image0[..., c],
+        [places[..., 1], places[..., 0]],
+        order=3,
+        mode="mirror",
+      )
+      for c in range(3)
+    ],
+    -1,
+  )
+  image1 = np.clip(image1, 0, 1).astype(np.float32)
+  rng = np.random.default_rng(2)
+  points = centre + rng.uniform(-22, 22, (50, 2))
+  truth = points @ linear.T + matrix[:2, 2]
+  k0 = _points(50)._replace(xy=jnp.asarray(points, jnp.float32))
+  k1 = k0._replace(
+    xy=jnp.asarray(truth + rng.uniform(-2.5, 2.5, (50, 2)), jnp.float32)
+  )
+  return (image0, image1, k0, k1), matrix, truth
+
+
 class RefineMatchesTest(chex.TestCase):
   def test_points_are_moved_to_their_partners(self):
     shift = (2.6, -1.7)
@@ -68,50 +105,12 @@ class RefineMatchesTest(chex.TestCase):
     self.assertGreater((after < 1.0).mean(), 0.85)
 
   def test_a_rough_homography_undoes_rotation_and_scale(self):
-    image0, _ = _pair((0.0, 0.0))
-    angle, zoom = np.deg2rad(35.0), 1.3
-    centre = np.array([59.5, 47.5])
-    linear = zoom * np.array(
-      [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    )
-    matrix = np.eye(3)
-    matrix[:2, :2] = linear
-    matrix[:2, 2] = centre - linear @ centre
-    inverse = np.linalg.inv(matrix)
-    rows, cols = np.mgrid[:96, :120]
-    places = np.stack([cols, rows, np.ones_like(cols)], -1) @ inverse.T
-    image1 = np.stack(
-      [
-        ndimage.map_coordinates(
-          image0[..., c],
-          [places[..., 1], places[..., 0]],
-          order=3,
-          mode="mirror",
-        )
-        for c in range(3)
-      ],
-      -1,
-    )
-    image1 = np.clip(image1, 0, 1).astype(np.float32)
-    rng = np.random.default_rng(2)
-    points = centre + rng.uniform(-22, 22, (50, 2))
-    truth = points @ linear.T + matrix[:2, 2]
-    k0 = _points(50)._replace(xy=jnp.asarray(points, jnp.float32))
-    k1 = k0._replace(
-      xy=jnp.asarray(truth + rng.uniform(-2.5, 2.5, (50, 2)), jnp.float32)
-    )
+    pair, matrix, truth = _turned_pair(35.0, 1.3)
     rough = matrix + np.array([[0.01, 0, 1.0], [0, -0.01, -1.0], [0, 0, 0]])
 
     def median_error(homography):
       _, xy1 = elf.refine_matches(
-        *_network(),
-        image0,
-        image1,
-        k0,
-        k1,
-        _matches(50),
-        layers=LAYERS,
-        homography=homography,
+        *_network(), *pair, _matches(50), layers=LAYERS, homography=homography
       )
       return np.median(np.linalg.norm(xy1 - truth, axis=1))
 
@@ -166,3 +165,38 @@ class RefineMatchesTest(chex.TestCase):
       run(layers=("pool9",))
     with self.assertRaisesRegex(ValueError, "refine_matches: `radius`"):
       run(layers=LAYERS, radius=0)
+
+
+class RefineHomographyTest(chex.TestCase):
+  def test_points_and_homography_come_closer(self):
+    pair, matrix, truth = _turned_pair(12.0, 1.15)
+    _, first = elf.refine_matches(
+      *_network(), *pair, _matches(50), layers=LAYERS
+    )
+    _, second, estimate = elf.refine_homography(
+      *_network(), *pair, _matches(50), layers=LAYERS
+    )
+    errors = [
+      np.median(np.linalg.norm(np.asarray(xy) - truth, axis=1))
+      for xy in (pair[3].xy, first, second)
+    ]
+    self.assertGreater(errors[0], 1.5)
+    self.assertLess(errors[2], 0.25)
+    self.assertLess(errors[2], errors[1])
+    corners = np.array([[0.0, 0.0], [119.0, 0.0], [119.0, 95.0], [0.0, 95.0]])
+    moved, expected = (
+      np.asarray(ops.apply_homography(jnp.asarray(m, jnp.float32), corners))
+      for m in (estimate.matrix, matrix)
+    )
+    self.assertLess(np.linalg.norm(moved - expected, axis=1).max(), 1.0)
+
+  def test_too_few_matches_have_no_homography(self):
+    image0, image1 = _pair((1.0, 0.0))
+    k = _points(5)
+    matches = _matches(5)._replace(valid=jnp.arange(5) < 3)
+    xy0, xy1, estimate = elf.refine_homography(
+      *_network(), image0, image1, k, k, matches, layers=LAYERS
+    )
+    self.assertIsNone(estimate)
+    np.testing.assert_array_equal(xy0[3:], 0.0)
+    self.assertTrue((np.asarray(xy1[:3]) != 0).all())

@@ -21,7 +21,7 @@ from vision_jax.systems.elf.layer_selection import (
   select_layer,
   self_repeatability,
 )
-from vision_jax.systems.elf.refinement import refine_matches
+from vision_jax.systems.elf.refinement import refine_homography, refine_matches
 from vision_jax.systems.elf.settings import (
   SETTINGS,
   ElfConfig,
@@ -51,6 +51,7 @@ __all__ = [
   "make_config",
   "match",
   "preprocess",
+  "refine_homography",
   "refine_matches",
   "saliency",
   "select_layer",

@@ -25,9 +25,15 @@ from vision_jax.systems.elf.extraction import (
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
 from vision_jax.systems.elf.views import warp_picture
 
-__all__ = ["refine_matches"]
+__all__ = ["refine_homography", "refine_matches"]
 
 _STEPS = 5  # of least squares at each layer
+
+
+def _default_layers(module: nn.Module) -> tuple[str, ...]:
+  """The last endpoint of each of the strides 8, 4 and 2, deep to shallow."""
+  by_stride = {g.stride: name for name, g in layer_geometry(module).items()}
+  return tuple(by_stride[s] for s in (8, 4, 2) if s in by_stride)
 
 
 def _unit_map(features: jax.Array) -> jax.Array:
@@ -143,10 +149,10 @@ def refine_matches(
   matches: ops.Matches,
   config: ElfConfig | None = None,
   *,
-  layers: Sequence[str],
+  layers: Sequence[str] | None = None,
   radius: int = 2,
   patch: int = 2,
-  homography: jax.Array | None = None,
+  homography: jax.Array | np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Moves the points of image 1 to where the features of image 0 agree best.
 
@@ -167,8 +173,8 @@ def refine_matches(
     keypoints1: of image 1.
     matches: between them, from `match`.
     config: uses the preprocessing; None means the defaults.
-    layers: endpoints to align at, deep to shallow, such as ("pool3", "pool2",
-      "pool1").
+    layers: endpoints to align at, deep to shallow; None takes the last of the
+      strides 8, 4 and 2, for a VGG ("pool3", "pool2", "pool1").
     radius: how far a point may move at each layer, cells.
     patch: patches have (2 patch + 1)^2 cells.
     homography: [3, 3], image 0 to image 1, if one is known roughly (from
@@ -201,6 +207,7 @@ def refine_matches(
   """
   image0 = check_image("refine_matches", image0)
   image1 = check_image("refine_matches", image1)
+  layers = _default_layers(module) if layers is None else tuple(layers)
   check_layers("refine_matches", module, layers)
   if radius < 1 or patch < 0:
     raise ValueError(
@@ -215,11 +222,97 @@ def refine_matches(
     (image0, image1),
     xy0,
     xy1,
-    homography,
-    tuple(layers),
+    None if homography is None else jnp.asarray(homography, jnp.float32),
+    layers,
     radius,
     patch,
     config or ElfConfig(),
   )
   valid = matches.valid[:, None]
   return jnp.where(valid, xy0, 0.0), jnp.where(valid, moved, 0.0)
+
+
+def refine_homography(
+  module: nn.Module,
+  variables: dict,
+  image0: jax.Array | np.ndarray,
+  image1: jax.Array | np.ndarray,
+  keypoints0: ops.Keypoints,
+  keypoints1: ops.Keypoints,
+  matches: ops.Matches,
+  config: ElfConfig | None = None,
+  *,
+  layers: Sequence[str] | None = None,
+  threshold: float = 3.0,
+) -> tuple[jax.Array, jax.Array, ops.HomographyEstimate | None]:
+  """Refines the matches of a plane, and the homography between them, in turn.
+
+  `refine_matches` as the pictures are; a homography by RANSAC; once more with
+  image 1 seen through it; the homography again. For planar scenes and turning
+  cameras. Not jitted as a whole: RANSAC runs on the CPU.
+
+  Args:
+    module: backbone; `apply` returns (logits, endpoints).
+    variables: its parameters and statistics.
+    image0: RGB in [0, 1], float (or uint8) [H, W, 3].
+    image1: likewise; it may have another size.
+    keypoints0: of image 0.
+    keypoints1: of image 1.
+    matches: between them, from `match`.
+    config: uses the preprocessing; None means the defaults.
+    layers: as in `refine_matches`.
+    threshold: of RANSAC, pixels.
+
+  Returns:
+    Points of image 0 and of image 1, as from `refine_matches`, and the
+    homography; None, with the points of the first pass, if RANSAC found none.
+
+  Raises:
+    ValueError: as `refine_matches`.
+    TypeError: as `refine_matches`.
+
+  Example:
+    >>> from vision_jax import weights
+    >>> from vision_jax.systems import elf
+    >>> net, variables, _ = weights.load_model("vgg_small")
+    >>> image = np.random.default_rng(0).random((96, 80, 3), np.float32)
+    >>> k = elf.extract(net, variables, image, elf.SETTINGS["vgg_small"])
+    >>> _, _, estimate = elf.refine_homography(
+    ...     net, variables, image, image, k, k, elf.match(k, k),
+    ...     layers=("pool1",))
+    >>> print(abs(estimate.matrix - np.eye(3)).max() < 0.1)
+    True
+
+  Source:
+    DFM (arXiv 2106.07791), section 3.1, which estimates the homography first
+    and matches the warped picture.
+  """
+  refine = functools.partial(
+    refine_matches,
+    module,
+    variables,
+    image0,
+    image1,
+    keypoints0,
+    keypoints1,
+    matches,
+    config,
+    layers=layers,
+  )
+
+  def estimate(points):
+    xy0, xy1 = (np.asarray(p) for p in points)
+    if int(matches.valid.sum()) < 4:
+      return None
+    found = ops.estimate_homography(
+      xy0, xy1, valid=np.asarray(matches.valid), threshold=threshold
+    )
+    return found if found.success else None
+
+  points = refine()
+  rough = estimate(points)
+  if rough is None:
+    return *points, None
+  again = refine(homography=rough.matrix)
+  fine = estimate(again)
+  return (*points, rough) if fine is None else (*again, fine)

@@ -111,8 +111,8 @@ def _view(image: jax.Array, rotation: float, scale: float):
   if rotation % 360 == 0:
     return image, matrix
   inverse = ops.resize_matrix(size, small) @ np.linalg.inv(matrix)
-  inverse = jnp.asarray(inverse, jnp.float32)
-  return warp_picture(image, inverse, canvas), matrix
+  back = jnp.asarray(inverse, jnp.float32)
+  return warp_picture(image, back, canvas), matrix
 
 
 @functools.partial(
