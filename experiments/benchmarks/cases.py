@@ -16,7 +16,7 @@ import torch
 from jax import lax
 
 from experiments.benchmarks import torch_elf
-from vision_jax import ops, weights
+from vision_jax import metrics, ops, weights
 from vision_jax.nn import backbones, layer_table
 from vision_jax.systems import elf
 
@@ -252,6 +252,51 @@ def matching():
   return contestants, {"flops": 2 * 500 * 500 * 512}
 
 
+def _paired_in_turn(cost: np.ndarray, limit: float) -> set[tuple[int, int]]:
+  """Greedy pairing as it is written: all pairs sorted, both ends free."""
+  order = np.argsort(cost, axis=None, kind="stable")
+  free0, free1 = np.ones(cost.shape[0], bool), np.ones(cost.shape[1], bool)
+  pairs = set()
+  for i, j in zip(*np.unravel_index(order, cost.shape), strict=True):
+    if cost[i, j] > limit:
+      break
+    if free0[i] and free1[j]:
+      free0[i] = free1[j] = False
+      pairs.add((int(i), int(j)))
+  return pairs
+
+
+def protocol_scores():
+  """Repeatability and matching score of one pair, 500 points, length 192."""
+  rng = np.random.default_rng(0)
+  size = (HEIGHT, WIDTH)
+  matrix = np.array([[0.9, 0.1, 20], [-0.1, 1.0, 30], [1e-4, 0, 1]])
+  truth = metrics.homography_ground_truth(matrix, size, size)
+  xy0 = rng.uniform(0, [WIDTH, HEIGHT], (500, 2))
+  xy1 = truth.warp0to1(xy0) + rng.normal(0, 2, (500, 2))
+  d0 = rng.normal(size=(500, 192))
+  d1 = d0 + 2 * rng.normal(size=(500, 192))
+
+  def ours():
+    return (
+      metrics.repeatability(xy0, xy1, truth),
+      metrics.matching_score(xy0, xy1, d0, d1, truth),
+    )
+
+  def in_turn():
+    keep0, keep1 = metrics.covisible(xy0, xy1, truth)
+    moved = truth.warp0to1(xy0[keep0])
+    away = np.hypot(*np.moveaxis(moved[:, None] - xy1[keep1], -1, 0))
+    unlike = np.linalg.norm(d0[keep0][:, None] - d1[keep1], axis=-1)
+    near, alike = _paired_in_turn(away, 5.0), _paired_in_turn(unlike, np.inf)
+    smaller = min(keep0.sum(), keep1.sum())
+    return len(near) / smaller, len(near & alike) / smaller
+
+  if ours() != in_turn():
+    raise AssertionError(f"scores differ: {ours()} and {in_turn()}")
+  return {"vision_jax": ours, "NumPy, pair by pair": in_turn}, {}
+
+
 CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "VGG16 forward, 224 x 224": lambda: forward("vgg16"),
   "ResNet-50 forward, 224 x 224": lambda: forward("resnet50"),
@@ -262,4 +307,5 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "ELF pair, 2 x 480 x 640 and matching": elf_pair,
   "max-pool derivative, 224 x 224 x 64": max_pool_derivative,
   "matching, 500 x 500 x 512": matching,
+  "ELF protocol of a pair, 500 points": protocol_scores,
 }

@@ -265,12 +265,13 @@ def corner_table(network: methods.Network, options: Options) -> str:
 def main(options: Options) -> None:
   """Compares, prints, and writes."""
   started = time.perf_counter()
-  vgg, resnet = (
+  networks = [
     methods.load_network(m, "bundled", max_keypoints=options.max_keypoints)
     for m in LAYERS
-  )
-  parts = [layer_table(network, options) for network in (vgg, resnet)]
-  parts += [descriptor_table(vgg, options), corner_table(vgg, options)]
+  ]
+  parts = [layer_table(network, options) for network in networks]
+  parts.append(descriptor_table(networks[0], options))
+  parts.append(corner_table(networks[0], options))
   minutes = (time.perf_counter() - started) / 60
   text = "\n\n".join(parts) + f"\n\n{minutes:.1f} minutes."
   print(text)

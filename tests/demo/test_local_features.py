@@ -22,7 +22,7 @@ class RunTest(chex.TestCase):
     truth = metrics.homography_ground_truth(
       np.array([[1, 0, 3], [0, 1, 0], [0, 0, 1.0]]), (48, 64), (48, 64)
     )
-    method = local_features._Method("test", extract)
+    method = local_features.Method("test", extract)
     result = local_features._run(
       method, np.zeros((48, 64, 3)), np.ones((48, 64, 3)), truth
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.elf import evaluate, methods, report
+from experiments.elf import choices, evaluate, methods, report
 from vision_jax import data, ops
 
 
@@ -129,3 +129,30 @@ def test_default_rows_run(tmp_path, monkeypatch):
   evaluate.main(again)
   result = json.loads((options.out / "result.json").read_text())
   assert result["seconds"] == {}  # everything came from the cache
+
+
+@pytest.mark.slow
+def test_choices_run(tmp_path, monkeypatch, capsys):
+  """One small pair and two small crops through the tables of choices."""
+  pairs = _pairs(1)
+  monkeypatch.setattr(choices.data, "homography_pairs", lambda **_: iter(pairs))
+  crop = pairs[0].image0
+  monkeypatch.setattr(choices, "training_crops", lambda: iter([crop, crop / 2]))
+  monkeypatch.setattr(choices, "LAYERS", {"vgg_small": ("pool1", "pool2")})
+  monkeypatch.setattr(choices, "DESCRIPTORS", (("pool3",),))
+  monkeypatch.setattr(choices, "CORNERS", ("pool1",))
+  choices.main(
+    choices.Options(
+      max_keypoints=40, num_per_image=1, num_warps=1, cache=tmp_path
+    )
+  )
+  lines = capsys.readouterr().out.splitlines()
+  table = {
+    cells[1].strip(): cells
+    for cells in (line.split("|") for line in lines if line.startswith("|"))
+  }
+  assert "by hand" in table["pool2"][6]
+  # The two pictures are the same: every descriptor matches all points.
+  for name in ("pool3", "pool3, centred", "pool3, whitened"):
+    assert float(table[name][2]) == 100.0, name
+  assert any("of 2 crops" in line for line in lines)

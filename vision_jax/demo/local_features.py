@@ -11,14 +11,19 @@ import numpy as np
 from vision_jax import data, metrics, viz, weights
 from vision_jax.systems import elf, opencv_features
 
-__all__ = ["elf_section"]
+__all__ = ["Method", "elf_section", "load_methods"]
 
 LAYERS = ("pool1", "pool2", "pool3", "pool4")
 MAX_ERROR = 5.0  # pixels; the matching score's limit
 
 
-class _Method(NamedTuple):
-  """A name and a function image -> key points."""
+class Method(NamedTuple):
+  """A name and a function image -> key points.
+
+  Attributes:
+    name: for the tables.
+    extract: image [H, W, 3] -> key points.
+  """
 
   name: str
   extract: Any
@@ -34,7 +39,7 @@ class _Result(NamedTuple):
   row: list[Any]
 
 
-def _methods() -> tuple[list[_Method], Any]:
+def load_methods() -> tuple[list[Method], Any]:
   """ELF with bundled and with random weights, and SIFT; and the network."""
   module, variables, preprocess = weights.resolve("vgg_small", "bundled")
   config = elf.make_config(
@@ -50,9 +55,9 @@ def _methods() -> tuple[list[_Method], Any]:
     )
 
   methods = [
-    _Method("ELF, bundled weights", with_weights(variables)),
-    _Method("ELF, random weights", with_weights(random)),
-    _Method(
+    Method("ELF, bundled weights", with_weights(variables)),
+    Method("ELF, random weights", with_weights(random)),
+    Method(
       "SIFT (OpenCV)",
       lambda image: opencv_features.detect_opencv(
         image, method="sift", max_keypoints=config.max_keypoints
@@ -63,7 +68,7 @@ def _methods() -> tuple[list[_Method], Any]:
 
 
 def _run(
-  method: _Method,
+  method: Method,
   image0: np.ndarray,
   image1: np.ndarray,
   truth: metrics.GroundTruth,
@@ -136,7 +141,7 @@ def _saliency(section: viz.Section, network: Any, image: np.ndarray) -> None:
 
 def _pair(
   page: viz.Page,
-  methods: list[_Method],
+  methods: list[Method],
   title: str,
   text: str,
   images: tuple[np.ndarray, np.ndarray],
@@ -172,7 +177,7 @@ def elf_section(page: viz.Page) -> None:
     'pool2'
   """
   started = time.perf_counter()
-  methods, network = _methods()
+  methods, network = load_methods()
   stereo = data.stereo_motorcycle()
   section = page.section(
     "ELF: key points from the saliency of a pretrained network",

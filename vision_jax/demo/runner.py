@@ -20,9 +20,17 @@ def _elf(page: Page) -> None:
   local_features.elf_section(page)
 
 
+def _elf_scores(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import local_feature_scores
+
+  local_feature_scores.elf_scores_section(page)
+
+
 # Name on the command line -> what adds to the page, in the order of the page.
 SECTIONS: Mapping[str, SectionFunction] = {
   "elf": _elf,
+  "elf_scores": _elf_scores,
 }
 
 
