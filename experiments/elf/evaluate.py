@@ -198,7 +198,7 @@ def evaluate_curves(
     ("zoom", data.zoom_pairs(zooms=ZOOMS), ZOOMS),
   ):
     total = len(steps) * len(data.EVALUATION)
-    records = evaluate_pairs(rows, pairs, cache, total=total, label=name)
+    records = evaluate_pairs(rows[name], pairs, cache, total=total, label=name)
     curves[name] = {"steps": list(steps)}
     for method, rows_of in records.items():
       curves[name][method] = [

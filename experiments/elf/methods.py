@@ -239,13 +239,16 @@ def default_methods(
   return rows
 
 
-def robust_methods(max_keypoints: int) -> list[Method]:
-  """The rows of the rotation and zoom curves."""
+def robust_methods(max_keypoints: int) -> dict[str, list[Method]]:
+  """The rows of the rotation and of the zoom curve."""
   vgg = load_network("vgg_small", "bundled", max_keypoints=max_keypoints)
-  return [
-    elf_method(vgg),
-    view_method(vgg, ROTATIONS, (1.0,)),
-    view_method(vgg, (0.0,), SCALES),
-    scale_method(vgg),
-    opencv_method("sift", max_keypoints=max_keypoints),
-  ]
+  sift = opencv_method("sift", max_keypoints=max_keypoints)
+  return {
+    "rotation": [elf_method(vgg), view_method(vgg, ROTATIONS, (1.0,)), sift],
+    "zoom": [
+      elf_method(vgg),
+      view_method(vgg, (0.0,), SCALES),
+      scale_method(vgg),
+      sift,
+    ],
+  }

@@ -30,9 +30,10 @@ class ScoreRowsTest(absltest.TestCase):
     )
 
   def test_plain_and_refined(self):
-    def refine(images, keypoints, matches):
-      self.assertLen(images, 2)
-      xy0 = keypoints[0].xy[matches.index0]
+    def refine(image0, image1, k0, k1, matches):
+      del k1
+      self.assertLess(image0.max(), image1.min())
+      xy0 = k0.xy[matches.index0]
       return xy0, xy0 + jnp.array([[3.0, 0.0]])
 
     rows = {

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import data, metrics, ops, viz
@@ -38,9 +37,9 @@ def _rows() -> dict[str, _Row]:
   rows = {method.name: _Row(method.extract) for method in methods}
   ours = methods[0]
 
-  def refine(images, keypoints, matches):
+  def refine(image0, image1, k0, k1, matches):
     return elf.refine_homography(
-      module, variables, *images, *keypoints, matches, config
+      module, variables, image0, image1, k0, k1, matches, config
     )[:2]
 
   return {f"{ours.name}, refined": _Row(ours.extract, refine)} | rows
@@ -52,23 +51,23 @@ def score_rows(
   """Name -> means over the pairs; detections are shared by equal extractors."""
   scores: dict[str, list[metrics.PairScores]] = {name: [] for name in rows}
   for pair in pairs:
-    images = jnp.asarray(pair.image0), jnp.asarray(pair.image1)
+    images = pair.image0, pair.image1
     truth = metrics.homography_ground_truth(
       pair.homography_0to1, images[0].shape[:2], images[1].shape[:2]
     )
-    known: dict[Any, tuple[ops.Keypoints, ...]] = {}
+    known: dict[Any, tuple[ops.Keypoints, ops.Keypoints]] = {}
     for name, row in rows.items():
       if row.extract not in known:
-        known[row.extract] = tuple(row.extract(image) for image in images)
-      found = known[row.extract]
-      matches = elf.match(*found)
+        known[row.extract] = row.extract(images[0]), row.extract(images[1])
+      k0, k1 = known[row.extract]
+      matches = elf.match(k0, k1)
       if row.refine is None:
-        ends = found[0].xy[matches.index0], found[1].xy[matches.index1]
+        ends = k0.xy[matches.index0], k1.xy[matches.index1]
       else:
-        ends = row.refine(images, found, matches)
+        ends = row.refine(*images, k0, k1, matches)
       valid = np.asarray(matches.valid)
       xy0, xy1 = (np.asarray(e)[valid] for e in ends)
-      scores[name].append(metrics.score_pair(*found, xy0, xy1, truth))
+      scores[name].append(metrics.score_pair(k0, k1, xy0, xy1, truth))
   return {name: metrics.average_scores(list_) for name, list_ in scores.items()}
 
 

@@ -100,15 +100,24 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   u = jnp.einsum("ai,bj,ijcd->abcd", g, g, kernel, precision="highest")
   pairs = x.reshape(batch, rows + 1, 2, cols + 1, 2, channels)
 
-  def element(i: int, j: int) -> jax.Array:
-    """Element (i, j) of every 4 x 4 tile; tiles overlap by two."""
-    return pairs[
-      :, i // 2 : i // 2 + rows, i % 2, j // 2 : j // 2 + cols, j % 2
-    ]
+  def times_b(p: jax.Array, axis: int, count: int) -> list[jax.Array]:
+    """B^T d along an axis of pairs; tiles of four overlap by two.
 
-  down = [_times_b([element(i, j) for i in range(4)]) for j in range(4)]
-  v = [_times_b([down[j][a] for j in range(4)]) for a in range(4)]
-  m = [[jnp.matmul(v[a][b], u[a, b]) for b in range(4)] for a in range(4)]
+    A split is transposed to a concatenation; sixteen strided slices would be
+    to sixteen padded maps.
+    """
+    even, odd = jnp.split(p, 2, axis=axis + 1)
+    first, second = (
+      [lax.slice_in_dim(q, k, k + count, axis=axis) for q in (even, odd)]
+      for k in (0, 1)
+    )
+    return _times_b([*first, *second])
+
+  v = [times_b(part, 3, cols) for part in times_b(pairs, 1, rows)]
+  m = [
+    [jnp.matmul(v[a][b][:, :, 0, :, 0], u[a, b]) for b in range(4)]
+    for a in range(4)
+  ]
   up = [_times_a([m[a][b] for a in range(4)]) for b in range(4)]
   y = [_times_a([up[b][i] for b in range(4)]) for i in range(2)]
   tiles = jnp.stack([jnp.stack(row, 3) for row in y], 2)
