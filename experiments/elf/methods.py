@@ -4,6 +4,7 @@ Every method returns the same `Keypoints`, sorted by its response, so that a
 number of points can be the same for all.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -131,23 +132,41 @@ def view_method(
   )
 
 
-def scale_method(network: Network) -> Method:
-  """ELF with every point described at the level of its own scale."""
+def scale_method(network: Network, *, of_picture: bool) -> Method:
+  """ELF with every point described at the level of its own scale.
+
+  The scale is that of the saliency at the point or, `of_picture`, that of the
+  grey picture.
+  """
   plain = elf_method(network)
   model = network.module, network.variables
+  config = network.config
+  unblurred = dataclasses.replace(config, denoise_blur=(1, 1.0))
 
   def extract(image):
     image = jnp.asarray(image)
-    layer = network.config.saliency_layer
-    found = elf.extract(*model, image, network.config)
-    saliency = elf.saliency(*model, image, layer, network.config)[layer]
-    scale = elf.keypoint_scales(saliency, found, network.config)
+    found = elf.extract(*model, image, config)
+    if of_picture:
+      gray = jnp.tensordot(image, jnp.asarray(LUMA), 1)[..., None]
+      scale = elf.keypoint_scales(gray, found, unblurred, octaves=4)
+    else:
+      layer = config.saliency_layer
+      saliency = elf.saliency(*model, image, layer, config)[layer]
+      scale = elf.keypoint_scales(saliency, found, config, octaves=4)
     return elf.describe_at_scale(
-      *model, image, found._replace(scale=scale), network.config
+      *model,
+      image,
+      found._replace(scale=scale),
+      config,
+      reference=4.5,
+      levels=(1.41, 1.0, 0.79, 0.63, 0.5, 0.4, 0.31),
     )
 
+  kind = "picture" if of_picture else "saliency"
   return Method(
-    f"{plain.name} + point scales", extract, f"scales {plain.settings}"
+    f"{plain.name} + point scales of the {kind}",
+    extract,
+    f"scales of {kind} {plain.settings}",
   )
 
 
@@ -248,7 +267,8 @@ def robust_methods(max_keypoints: int) -> dict[str, list[Method]]:
     "zoom": [
       elf_method(vgg),
       view_method(vgg, (0.0,), SCALES),
-      scale_method(vgg),
+      scale_method(vgg, of_picture=False),
+      scale_method(vgg, of_picture=True),
       sift,
     ],
   }

@@ -238,14 +238,16 @@ def keypoint_scales(
   intervals: int = 3,
   octaves: int = 3,
 ) -> jax.Array:
-  """The scale of each key point: where its saliency stands out most.
+  """The scale of each key point: where a map stands out most around it.
 
-  The largest absolute difference of Gaussians of the denoised saliency, over
-  scales, within one pixel of the point.
+  The largest absolute difference of Gaussians of the denoised map, over
+  scales, within one pixel of the point. The width of a saliency peak is that of
+  the network's own filters more than that of the scene; the grey picture
+  follows a zoom better (experiments/elf).
 
   Args:
-    saliency_map: of the layer that detected, [H, W, C].
-    keypoints: detected on it.
+    saliency_map: of the layer that detected, or the picture, [H, W, C].
+    keypoints: detected there.
     config: uses `denoise_blur`; None means the defaults.
     sigma: the finest scale, pixels.
     intervals: scales for each octave.
