@@ -238,7 +238,7 @@ def draw_points(
   pictures = [
     (m.name, image, cache.get(m, image)) for image in images for m in kinds
   ]
-  path = options.out / "keypoints.png"
+  path = options.out / "keypoints.jpg"
   report.draw_keypoints(pictures, path, columns=len(kinds))
   return {path.name: "The key points of each detector, coloured by rank."}
 

@@ -124,7 +124,7 @@ def test_default_rows_run(tmp_path, monkeypatch):
       name
     )  # the two pictures are the same
     assert summary["mha"][0] == 1.0, name
-  assert (options.out / "keypoints.png").stat().st_size > 5000
+  assert (options.out / "keypoints.jpg").stat().st_size > 5000
   again = dataclasses.replace(options, curves=False)
   evaluate.main(again)
   result = json.loads((options.out / "result.json").read_text())
