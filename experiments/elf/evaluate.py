@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +46,8 @@ class Options:
   Attributes:
     data: the pairs: generated from photographs, or a folder of the release.
     root: folder of hpatches or webcam.
+    published: the protocol of the paper: all pairs, brought to 480 x 640 with
+      homographies scaled plainly; 8-bit maps and entropy threshold.
     networks: further rows, MODEL=WEIGHTS, for example vgg16=IMAGENET1K_V1.
     max_keypoints: points per image, for every method.
     num_per_image: homography pairs for each of the seven photographs.
@@ -56,6 +59,7 @@ class Options:
 
   data: Literal["homography_pairs", "hpatches", "webcam"] = "homography_pairs"
   root: pathlib.Path | None = None
+  published: bool = False
   networks: tuple[str, ...] = ()
   max_keypoints: int = 500
   num_per_image: int = 10
@@ -175,6 +179,22 @@ def summarize(records: list[dict[str, Any]]) -> dict[str, Any]:
   return metrics.average_scores(good)._asdict() | failed
 
 
+def summarize_kinds(
+  records: dict[str, list[dict[str, Any]]],
+) -> dict[str, dict[str, Any]]:
+  """Kind of change -> method -> means, where pairs are of several kinds."""
+  kinds = sorted({r["kind"] for rows in records.values() for r in rows})
+  if len(kinds) < 2:
+    return {}
+  return {
+    kind: {
+      name: summarize([r for r in rows if r["kind"] == kind])
+      for name, rows in records.items()
+    }
+    for kind in kinds
+  }
+
+
 def load_pairs(options: Options) -> tuple[Any, int, Callable[[], list[str]]]:
   """Pairs, their number, and a function that lists what was skipped."""
   if options.data == "homography_pairs":
@@ -182,9 +202,33 @@ def load_pairs(options: Options) -> tuple[Any, int, Callable[[], list[str]]]:
     return pairs, options.num_per_image * len(data.EVALUATION), list
   if options.root is None:
     raise SystemExit(f"--data {options.data} needs --root, its folder")
-  make = {"hpatches": data.hpatches_pairs, "webcam": data.webcam_pairs}
-  reader = make[options.data](options.root)
-  return reader, len(reader.files), lambda: [str(s) for s in reader.skipped]
+  if options.data == "webcam":
+    reader = data.webcam_pairs(options.root)
+  else:
+    subset = "all" if options.published else "standard"
+    reader = data.hpatches_pairs(options.root, subset=subset)
+  pairs = map(resize_as_published, reader) if options.published else reader
+  return pairs, len(reader.files), lambda: [str(s) for s in reader.skipped]
+
+
+def resize_as_published(pair: Any) -> Any:
+  """The pair at 480 x 640 whatever its aspect, as the authors' code does."""
+  height, width = size = (480, 640)
+  images = [
+    cv2.resize(np.asarray(image), (width, height))
+    for image in (pair.image0, pair.image1)
+  ]
+  matrix = metrics.resized_homography(
+    pair.homography_0to1,
+    pair.image0.shape[:2],
+    size,
+    pair.image1.shape[:2],
+    size,
+    convention="diag",
+  )
+  return pair._replace(
+    image0=images[0], image1=images[1], homography_0to1=matrix
+  )
 
 
 def evaluate_curves(
@@ -249,11 +293,14 @@ def main(options: Options) -> None:
   cache = FeatureCache(options.cache)
   pairs, total, skipped = load_pairs(options)
   networks = [tuple(n.split("=", 1)) for n in options.networks]
-  rows = methods.default_methods(options.max_keypoints, networks)
+  rows = methods.default_methods(
+    options.max_keypoints, networks, published=options.published
+  )
   records = evaluate_pairs(rows, pairs, cache, total=total, label=options.data)
   result: dict[str, Any] = {
     "data": options.data,
     "summary": {name: summarize(r) for name, r in records.items()},
+    "kinds": summarize_kinds(records),
     "skipped": skipped(),
     "damaged": cache.damaged,
     "seconds": {k: float(np.median(v)) for k, v in cache.seconds.items()},

@@ -5,6 +5,7 @@ number of points can be the same for all.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -59,12 +60,19 @@ class Method(NamedTuple):
 
 
 def load_network(
-  model: str, source: str, *, max_keypoints: int, seed: int = 0
+  model: str, source: str, *, max_keypoints: int, published: bool = False
 ) -> Network:
-  """A network for ELF; `source` as in `weights.resolve`."""
-  module, variables, preprocess = weights.resolve(model, source, seed=seed)
+  """A network for ELF; `source` as in `weights.resolve`.
+
+  `published` keeps the entropy threshold, rounds to 8 bits and samples as the
+  authors' code; otherwise every picture gets the same number of points.
+  """
+  module, variables, preprocess = weights.resolve(model, source, seed=0)
+  changes: dict[str, Any] = {"threshold": "none"}
+  if published:
+    changes = {"quantize": True, "sampling": "paper"}
   config = elf.make_config(
-    model, preprocess, threshold="none", max_keypoints=max_keypoints
+    model, preprocess, max_keypoints=max_keypoints, **changes
   )
   label = {"bundled": model, "random": f"{model}, random weights"}
   return Network(label.get(source, model), module, variables, config)
@@ -232,23 +240,19 @@ def opencv_method(name: str, *, max_keypoints: int) -> Method:
 
 
 def default_methods(
-  max_keypoints: int, networks: Sequence[tuple[str, str]]
+  max_keypoints: int,
+  networks: Sequence[tuple[str, str]],
+  *,
+  published: bool = False,
 ) -> list[Method]:
   """All rows: bundled networks, controls, baselines, and what was asked for."""
-  vgg = load_network("vgg_small", "bundled", max_keypoints=max_keypoints)
-  rows = [elf_method(vgg)]
-  for model in weights.BUNDLED:
-    if model != "vgg_small":
-      rows.append(
-        elf_method(load_network(model, "bundled", max_keypoints=max_keypoints))
-      )
-  rows.append(
-    elf_method(load_network("vgg_small", "random", max_keypoints=max_keypoints))
+  load = functools.partial(
+    load_network, max_keypoints=max_keypoints, published=published
   )
-  for model, source in networks:
-    rows.append(
-      elf_method(load_network(model, source, max_keypoints=max_keypoints))
-    )
+  vgg = load("vgg_small", "bundled")
+  others = [(m, "bundled") for m in weights.BUNDLED if m != "vgg_small"]
+  others += [("vgg_small", "random"), *networks]
+  rows = [elf_method(vgg), *(elf_method(load(*other)) for other in others)]
   rows += [refined_method(vgg, warped=w) for w in (False, True)]
   rows += control_methods(vgg)
   rows += [

@@ -11,7 +11,6 @@ from vision_jax import data, ops, viz
 
 README = pathlib.Path(__file__).with_name("README.md")
 HEADER = (
-  "method",
   "points",
   "rep",
   "ms",
@@ -28,10 +27,10 @@ def format_percent(values: Any) -> str:
   return "/".join(f"{100 * v:.1f}" for v in values)
 
 
-def format_result(result: dict[str, Any]) -> str:
-  """Tables in Markdown; percent, except for counts."""
+def _format_summary(label: str, summary: dict[str, dict[str, Any]]) -> str:
+  """One table of methods."""
   rows = []
-  for name, s in result["summary"].items():
+  for name, s in summary.items():
     if not s["num_pairs"]:
       rows.append([name, f"all {s['failed']} pairs failed", *[""] * 7])
       continue
@@ -50,7 +49,15 @@ def format_result(result: dict[str, Any]) -> str:
         format_percent(s["auc"]),
       ]
     )
-  parts = [readme.format_table(HEADER, rows)]
+  return readme.format_table((label, *HEADER), rows)
+
+
+def format_result(result: dict[str, Any]) -> str:
+  """Tables in Markdown; percent, except for counts."""
+  parts = [_format_summary("method", result["summary"])]
+  for kind, summary in result["kinds"].items():
+    name = {"i": "illumination", "v": "viewpoint"}.get(kind, kind)
+    parts.append(_format_summary(name, summary))
   for name, curve in result.get("curves", {}).items():
     unit = "°" if name == "rotation" else "x"
     header = [
@@ -159,6 +166,8 @@ def write_readme(
   command = "python -m experiments.elf.evaluate"
   if options.data != "homography_pairs":
     command += f" --data {options.data} --root DIR"
+  if options.published:
+    command += " --published"
   if options.networks:
     command += " --networks " + " ".join(options.networks)
   for name in captions:

@@ -7,6 +7,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from experiments.elf import choices, evaluate, methods, report
 from vision_jax import data, ops
@@ -84,6 +85,7 @@ def test_identical_pictures_score_one_and_failures_are_counted(tmp_path):
   result = {
     "data": "homography_pairs",
     "summary": {n: evaluate.summarize(r) for n, r in records.items()},
+    "kinds": {},
     "skipped": ["one"],
     "damaged": [],
     "seconds": {"fake": 0.5},
@@ -112,12 +114,14 @@ def test_default_rows_run(tmp_path, monkeypatch):
   options = evaluate.Options(
     max_keypoints=40,
     num_per_image=1,
+    networks=("alexnet=random",),
     cache=tmp_path / "cache",
     out=tmp_path / "out",
   )
   evaluate.main(options)
   result = json.loads((options.out / "result.json").read_text())
   assert set(result["curves"]) == {"rotation", "zoom"}
+  assert "ELF alexnet, random weights" in result["summary"]
   for name, summary in result["summary"].items():
     assert summary["num_pairs"] == 1, name
     assert summary["repeatability"] == 1.0, (
@@ -129,6 +133,51 @@ def test_default_rows_run(tmp_path, monkeypatch):
   evaluate.main(again)
   result = json.loads((options.out / "result.json").read_text())
   assert result["seconds"] == {}  # everything came from the cache
+
+
+def test_hpatches_in_the_published_protocol(tmp_path, monkeypatch, capsys):
+  """Two sequences as the release has them; one picture is missing."""
+  rng = np.random.default_rng(0)
+  root = tmp_path / "release"
+  for name in ("i_one", "v_two"):
+    folder = root / name
+    folder.mkdir(parents=True)
+    noise = ndimage.gaussian_filter(rng.random((150, 240, 3)), (2, 2, 0))
+    image = np.clip((noise - 0.5) * 4 + 0.5, 0, 1)
+    for number in range(1, 7):
+      # Viewpoints: each picture moved by 4 pixels more than the last.
+      moved = np.roll(image, 4 * (number - 1) * (name[0] == "v"), 1)
+      data.write_image(folder / f"{number}.ppm", moved)
+      matrix = np.eye(3)
+      matrix[0, 2] = 4 * (number - 1) * (name[0] == "v")
+      if number > 1:
+        np.savetxt(folder / f"H_1_{number}", matrix)
+  (root / "v_two" / "6.ppm").unlink()
+  sizes = []
+  fake = _fake_method(calls=sizes)
+  monkeypatch.setattr(methods, "default_methods", lambda *_, **__: [fake])
+  options = evaluate.Options(
+    data="hpatches",
+    root=root,
+    published=True,
+    cache=tmp_path / "cache",
+    out=tmp_path / "out",
+  )
+  evaluate.main(options)
+  result = json.loads((options.out / "result.json").read_text())
+  assert set(sizes) == {(480, 640, 3)}
+  assert result["summary"]["fake"]["num_pairs"] == 9
+  assert len(result["skipped"]) == 1
+  assert "6.ppm" in result["skipped"][0]
+  same, moved = (result["kinds"][kind]["fake"] for kind in ("i", "v"))
+  assert (same["num_pairs"], moved["num_pairs"]) == (5, 4)
+  assert same["repeatability"] == same["matching_score"] == 1.0
+  assert moved["repeatability"] > 0.7
+  assert moved["mha"][2] == 1.0
+  text = capsys.readouterr().out
+  assert "| illumination |" in text
+  assert "| viewpoint |" in text
+  assert "1 pairs skipped" in text
 
 
 @pytest.mark.slow
