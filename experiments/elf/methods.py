@@ -250,9 +250,13 @@ def default_methods(
     load_network, max_keypoints=max_keypoints, published=published
   )
   vgg = load("vgg_small", "bundled")
-  others = [(m, "bundled") for m in weights.BUNDLED if m != "vgg_small"]
-  others += [("vgg_small", "random"), *networks]
+  random = vgg._replace(
+    name=f"{vgg.name}, random weights",
+    variables=weights.random_variables(vgg.module),
+  )
+  others = [(m, "bundled") for m in weights.BUNDLED if m != vgg.name]
   rows = [elf_method(vgg), *(elf_method(load(*other)) for other in others)]
+  rows += [elf_method(random), *(elf_method(load(*n)) for n in networks)]
   rows += [refined_method(vgg, warped=w) for w in (False, True)]
   rows += control_methods(vgg)
   rows += [
