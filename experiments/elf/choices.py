@@ -2,7 +2,7 @@
 
 Run:  python -m experiments.elf.choices --write
 
-Prints three tables: detection by each layer beside what `elf.select_layer`
+Prints tables: detection by each layer beside what `elf.select_layer`
 says without labels; descriptors of several layers, centred and whitened; and
 corners of feature maps. Pairs, points and cache as in
 `experiments.elf.evaluate`; whitening and layer choice see the training
@@ -15,8 +15,6 @@ import pathlib
 import time
 from collections.abc import Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from tqdm import tqdm
@@ -25,7 +23,7 @@ from experiments import readme
 from experiments.elf import evaluate, methods, report
 from vision_jax import bench, data, nn, ops
 from vision_jax.systems import elf
-from vision_jax.systems.elf import extraction
+from vision_jax.systems.elf import views
 
 LAYERS = {
   "vgg_small": ("pool1", "pool2", "pool3", "pool4"),
@@ -49,14 +47,12 @@ class Options:
   Attributes:
     max_keypoints: points per image.
     num_per_image: homography pairs for each of the seven photographs.
-    num_warps: warped copies of each crop for the self-repeatability.
     cache: folder of features, safe to delete.
     write: put the tables into experiments/elf/README.md.
   """
 
   max_keypoints: int = 500
   num_per_image: int = 10
-  num_warps: int = 4
   cache: pathlib.Path = pathlib.Path("runs/elf_features")
   write: bool = False
 
@@ -85,45 +81,32 @@ def whitened_method(network: methods.Network) -> methods.Method:
       rows.append(np.asarray(found.descriptors)[np.asarray(found.valid)])
     return ops.fit_whitening(np.concatenate(rows))
 
-  def extract(image):
-    found = plain.extract(image)
-    return found._replace(descriptors=ops.whiten(found.descriptors, learned()))
+  def adapt(images, keypoints):
+    del images
+    return tuple(
+      k._replace(descriptors=ops.whiten(k.descriptors, learned()))
+      for k in keypoints
+    )
 
-  return methods.Method(plain.name, extract, f"whitened {plain.settings}")
+  return plain._replace(adapt=adapt)  # the stored features serve both
 
 
 def corner_method(network: methods.Network, layer: str) -> methods.Method:
   """Harris corners of a layer's features, described by the network."""
-  config = dataclasses.replace(network.config, denoise_blur=(1, 1.0))
   geometry = nn.endpoint_info(network.module)[layer]
 
-  @jax.jit
-  def extract(variables, image):
-    x = elf.preprocess(image, config)
+  def respond(variables, image):
+    x = elf.preprocess(image, network.config)
     _, endpoints = network.module.apply(variables, x[None])
     response = ops.harris_response(endpoints[layer][0])[..., None]
-    rows, columns = jnp.meshgrid(
-      jnp.arange(1.0 * x.shape[0]), jnp.arange(1.0 * x.shape[1]), indexing="ij"
-    )
-    cells = ops.image_to_feature(
-      jnp.stack([columns, rows], -1),
-      stride=geometry.stride,
-      offset=geometry.offset,
-    )
-    whole = ops.sample(response, cells, padding="edge")
-    xy, scores, valid = elf.detect(whole, config)
-    descriptors = extraction.read_descriptors(
-      network.module, variables, x, xy, config
-    )
-    return ops.Keypoints(
-      xy, scores, valid, jnp.where(valid[:, None], descriptors, 0.0)
-    )
+    return views.enlarge_map(response, geometry, image.shape[:2])[..., 0]
 
-  plain = methods.elf_method(network)
-  return methods.Method(
-    layer,
-    lambda image: extract(network.variables, jnp.asarray(image)),
-    f"corners {layer} {plain.settings}",
+  settings = methods.elf_method(network).settings
+  return methods.response_method(
+    _set_config(network, layer, denoise_blur=(1, 1.0)),
+    respond,
+    name=layer,
+    settings=f"corners {layer} {settings}",
   )
 
 

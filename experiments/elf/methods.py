@@ -48,8 +48,8 @@ class Method(NamedTuple):
     settings: everything that the result depends on, for the cache.
     refine: (pair, key points, matches) -> points [M, 2] of both pictures, or
       None where matches are taken as they are.
-    adapt: (image0, image1, key points) -> key points of picture 1 described
-      for picture 0, or None.
+    adapt: (pair, key points of both) -> key points with other descriptors, or
+      None; what is stored are those before.
   """
 
   name: str
@@ -199,31 +199,53 @@ def _responses() -> dict[str, Callable[[jax.Array], jax.Array]]:
   }
 
 
+def response_method(
+  network: Network,
+  respond: Callable[[Any, jax.Array], jax.Array],
+  *,
+  name: str,
+  settings: str,
+) -> Method:
+  """Another map in place of the saliency, described by the network.
+
+  `respond` takes (variables, image [H, W, 3]) and returns the map [H, W].
+  """
+  config = network.config
+
+  @jax.jit
+  def extract(variables, image):
+    response = respond(variables, image)[..., None]
+    xy, scores, valid = elf.detect(response, config)
+    x = elf.preprocess(image, config)
+    descriptors = extraction.read_descriptors(
+      network.module, variables, x, xy, config
+    )
+    descriptors = jnp.where(valid[:, None], descriptors, 0.0)
+    return ops.Keypoints(xy, scores, valid, descriptors)
+
+  return Method(
+    name, lambda image: extract(network.variables, jnp.asarray(image)), settings
+  )
+
+
 def control_methods(network: Network) -> list[Method]:
   """Other detectors with the network's descriptor: does saliency matter?
 
   Responses pass through the rest of ELF's detector (blur, suppression, 500
   best), so that only the map differs.
   """
-  config = network.config
 
-  def make(response):
-    @jax.jit
-    def extract(variables, image):
-      gray = jnp.tensordot(image, jnp.asarray(LUMA), 1)
-      xy, scores, valid = elf.detect(response(gray)[..., None], config)
-      x = elf.preprocess(image, config)
-      descriptors = extraction.read_descriptors(
-        network.module, variables, x, xy, config
-      )
-      descriptors = jnp.where(valid[:, None], descriptors, 0.0)
-      return ops.Keypoints(xy, scores, valid, descriptors)
-
-    return lambda image: extract(network.variables, jnp.asarray(image))
+  def on_gray(response):
+    return lambda _, image: response(jnp.tensordot(image, jnp.asarray(LUMA), 1))
 
   fingerprint = _fingerprint(network)
   return [
-    Method(f"{name} + {network.name}", make(response), f"{name} {fingerprint}")
+    response_method(
+      network,
+      on_gray(response),
+      name=f"{name} + {network.name}",
+      settings=f"{name} {fingerprint}",
+    )
     for name, response in _responses().items()
   ]
 

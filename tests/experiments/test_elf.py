@@ -191,9 +191,7 @@ def test_choices_run(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(choices, "DESCRIPTORS", (("pool3",),))
   monkeypatch.setattr(choices, "CORNERS", ("pool1",))
   choices.main(
-    choices.Options(
-      max_keypoints=40, num_per_image=1, num_warps=1, cache=tmp_path
-    )
+    choices.Options(max_keypoints=40, num_per_image=1, cache=tmp_path)
   )
   lines = capsys.readouterr().out.splitlines()
   table = {

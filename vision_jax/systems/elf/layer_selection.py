@@ -23,7 +23,7 @@ from vision_jax.systems.elf.extraction import (
   layer_geometry,
 )
 from vision_jax.systems.elf.settings import ElfConfig, preprocess
-from vision_jax.systems.elf.views import pixel_grid, warp_picture
+from vision_jax.systems.elf.views import enlarge_map, warp_picture
 
 __all__ = [
   "LayerChoice",
@@ -70,14 +70,10 @@ def _energy_profile(energy: jax.Array) -> jax.Array:
 def _energy_scales(module, variables, image, layers, config):
   info = layer_geometry(module)
   _, endpoints = module.apply(variables, preprocess(image, config)[None])
-  grid = pixel_grid(image.shape[:2])
   best = []
   for name in layers:
     energy = jnp.linalg.norm(endpoints[name][0], axis=-1, keepdims=True)
-    cells = ops.image_to_feature(
-      grid, stride=info[name].stride, offset=info[name].offset
-    )
-    whole = ops.sample(energy, cells, padding="edge")[..., 0]
+    whole = enlarge_map(energy, info[name], image.shape[:2])[..., 0]
     profile = _energy_profile(whole / (whole.std() + 1e-12))
     best.append(jnp.argmax(profile))
   return jnp.asarray(_SIGMAS, jnp.float32)[jnp.stack(best)]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
+from vision_jax.nn import EndpointInfo
 from vision_jax.systems.elf.extraction import (
   check_image,
   check_layers,
@@ -90,6 +91,16 @@ def pixel_grid(size: tuple[int, int]) -> jax.Array:
   return jnp.stack(
     jnp.meshgrid(jnp.arange(width * 1.0), jnp.arange(height * 1.0)), -1
   )
+
+
+def enlarge_map(
+  features: jax.Array, geometry: EndpointInfo, size: tuple[int, int]
+) -> jax.Array:
+  """A feature map [h, w, C] read at every pixel of the picture, [H, W, C]."""
+  cells = ops.image_to_feature(
+    pixel_grid(size), stride=geometry.stride, offset=geometry.offset
+  )
+  return ops.sample(features, cells, padding="edge")
 
 
 def warp_picture(
