@@ -4,18 +4,30 @@ Everything here is NumPy in, NumPy out. The generated sets are frozen in
 GENERATED.md; (seed, index) fixes each example.
 """
 
-from vision_jax.data.canvases import DEAD_LEAVES_VERSION, dead_leaves
-from vision_jax.data.folder_pairs import (
-  FolderPair,
-  PairFiles,
-  PairReader,
-  SkippedPair,
-  read_homography,
+from vision_jax.data.generated.canvases import DEAD_LEAVES_VERSION, dead_leaves
+from vision_jax.data.generated.patterns import (
+  OUTLINES,
+  PATTERNS,
+  draw_outline,
+  draw_pattern,
 )
-from vision_jax.data.hpatches import (
-  HPATCHES_LARGE,
-  HPATCHES_NUM_PAIRS,
-  hpatches_pairs,
+from vision_jax.data.generated.streams import Domain, random_stream
+from vision_jax.data.generated.texture_classes import (
+  TEXTURE_NAMES,
+  TEXTURE_VERSION,
+  texture_batch,
+  texture_label,
+  textures,
+)
+from vision_jax.data.generated.warped_photographs import (
+  HOMOGRAPHY_PAIRS_VERSION,
+  ROTATION_PAIRS_VERSION,
+  ZOOM_PAIRS_VERSION,
+  HomographyPair,
+  homography_pair,
+  homography_pairs,
+  rotation_pairs,
+  zoom_pairs,
 )
 from vision_jax.data.images import (
   IMAGE_SUFFIXES,
@@ -24,12 +36,6 @@ from vision_jax.data.images import (
   read_image,
   to_uint8,
   write_image,
-)
-from vision_jax.data.patterns import (
-  OUTLINES,
-  PATTERNS,
-  draw_outline,
-  draw_pattern,
 )
 from vision_jax.data.photographs import (
   EVALUATION,
@@ -41,25 +47,19 @@ from vision_jax.data.photographs import (
   load_photograph,
   stereo_motorcycle,
 )
-from vision_jax.data.streams import Domain, random_stream
-from vision_jax.data.texture_classes import (
-  TEXTURE_NAMES,
-  TEXTURE_VERSION,
-  texture_batch,
-  texture_label,
-  textures,
+from vision_jax.data.readers.folder_pairs import (
+  FolderPair,
+  PairFiles,
+  PairReader,
+  SkippedPair,
+  read_homography,
 )
-from vision_jax.data.warped_photographs import (
-  HOMOGRAPHY_PAIRS_VERSION,
-  ROTATION_PAIRS_VERSION,
-  ZOOM_PAIRS_VERSION,
-  HomographyPair,
-  homography_pair,
-  homography_pairs,
-  rotation_pairs,
-  zoom_pairs,
+from vision_jax.data.readers.hpatches import (
+  HPATCHES_LARGE,
+  HPATCHES_NUM_PAIRS,
+  hpatches_pairs,
 )
-from vision_jax.data.webcam import WEBCAM_SCENES, webcam_pairs
+from vision_jax.data.readers.webcam import WEBCAM_SCENES, webcam_pairs
 
 __all__ = [
   "DEAD_LEAVES_VERSION",

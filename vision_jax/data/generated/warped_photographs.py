@@ -11,7 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vision_jax.data import photographs, streams
+from vision_jax.data import photographs
+from vision_jax.data.generated import streams
 
 __all__ = [
   "HOMOGRAPHY_PAIRS_VERSION",

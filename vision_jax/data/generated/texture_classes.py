@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vision_jax.data import patterns, streams
+from vision_jax.data.generated import patterns, streams
 
 __all__ = [
   "TEXTURE_NAMES",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vision_jax import data
-from vision_jax.data import texture_classes
+from vision_jax.data.generated import texture_classes
 
 
 @functools.lru_cache(maxsize=1)

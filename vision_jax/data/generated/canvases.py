@@ -6,7 +6,7 @@ Version 1, frozen in GENERATED.md.
 import cv2
 import numpy as np
 
-from vision_jax.data import patterns, streams
+from vision_jax.data.generated import patterns, streams
 
 __all__ = ["DEAD_LEAVES_VERSION", "dead_leaves"]
 

@@ -7,7 +7,7 @@ two releases; this module reads the *full image sequences*.
 import os
 import pathlib
 
-from vision_jax.data import folder_pairs
+from vision_jax.data.readers import folder_pairs
 
 __all__ = ["HPATCHES_LARGE", "HPATCHES_NUM_PAIRS", "hpatches_pairs"]
 

@@ -7,7 +7,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from vision_jax.data import folder_pairs, images
+from vision_jax.data import images
+from vision_jax.data.readers import folder_pairs
 
 __all__ = ["WEBCAM_SCENES", "webcam_pairs"]
 

@@ -1,0 +1,1 @@
+"""Sets that are drawn, not downloaded; frozen in GENERATED.md."""

@@ -1,0 +1,1 @@
+"""Standard layouts of data sets on disk."""
