@@ -4,6 +4,7 @@ Everything here is NumPy in, NumPy out. The generated sets are frozen in
 GENERATED.md; (seed, index) fixes each example.
 """
 
+from vision_jax.data.errors import DataError
 from vision_jax.data.generated.canvases import DEAD_LEAVES_VERSION, dead_leaves
 from vision_jax.data.generated.patterns import (
   OUTLINES,
@@ -78,6 +79,7 @@ __all__ = [
   "TRAINING",
   "WEBCAM_SCENES",
   "ZOOM_PAIRS_VERSION",
+  "DataError",
   "Domain",
   "FolderPair",
   "HomographyPair",
