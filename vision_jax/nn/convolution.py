@@ -1,6 +1,6 @@
 """The one convolution every layer calls.
 
-Three formulations of the same sum; a CPU takes the fastest, everything else
+Formulations of the same sum; a CPU takes the fastest, everything else
 takes XLA's:
 
 * XLA's convolution;
@@ -9,6 +9,8 @@ takes XLA's:
   saliency needs, would convolve 64 channels down to 3, a shape its kernels do
   badly. (For the 7 x 7 kernel of a ResNet the patches cost more than they
   save.)
+* the same product for a result of at most 2 x 2 cells (the last stage of a
+  ResNet on 64 pixels), where XLA's kernels are some fifty times slower;
 * for 3 x 3 kernels over many channels and a large map, Winograd's minimal
   filtering F(2 x 2, 3 x 3): 16 instead of 36 products for 4 results. Its
   rounding error is about three times that of the direct sum.
@@ -24,6 +26,7 @@ from jax import lax
 __all__ = ["conv2d"]
 
 _MOST_TAPS = 36  # kernel elements over all channels: 3 x 3 x 4
+_FEW_CELLS = 4  # of the result
 # Below, transforming the kernel or the map costs more than the products save.
 _WINOGRAD_CHANNELS = 256
 _WINOGRAD_CELLS = 2500
@@ -57,16 +60,17 @@ def _by_patches(x, kernel, stride, dilation):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _few_channels(x, kernel, stride, dilation):
-  """XLA's convolution with the derivative of `_by_patches`."""
+  """XLA's convolution; its derivative by the image is that of the patches."""
   return _xla(x, kernel, stride, 0, dilation, 1)
 
 
 @_few_channels.defjvp
 def _few_channels_jvp(stride, dilation, primals, tangents):
   (x, kernel), (dx, dk) = primals, tangents
-  run = functools.partial(_by_patches, stride=stride, dilation=dilation)
   y = _few_channels(x, kernel, stride, dilation)
-  return y, run(dx, kernel) + run(x, dk)
+  return y, _by_patches(dx, kernel, stride, dilation) + _xla(
+    x, dk, stride, 0, dilation, 1
+  )
 
 
 def _xla(x, kernel, stride, padding, dilation, groups):
@@ -179,6 +183,11 @@ def conv2d(
     )
   if jax.default_backend() == "cpu" and groups == 1 and kernel.shape[0] > 1:
     pads = np.array([[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    rows, cols = (
+      (n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3]
+    )
+    if rows * cols <= _FEW_CELLS:
+      return _by_patches(jnp.pad(x, pads), kernel, stride, dilation)
     if kernel.shape[0] ** 2 * x.shape[-1] <= _MOST_TAPS:
       return _few_channels(jnp.pad(x, pads), kernel, stride, dilation)
     high, wide = (n + 2 * padding - 2 for n in x.shape[1:3])
