@@ -12,7 +12,14 @@ from vision_jax.train.loggers import (
   write_result,
 )
 from vision_jax.train.loop import NonFiniteError, Preempted, Timing, fit
-from vision_jax.train.state import TrainState, create_state
+from vision_jax.train.optimizers import (
+  decay_mask,
+  make_optimizer,
+  make_schedule,
+  scale_by_path,
+)
+from vision_jax.train.precision import compute_dtype
+from vision_jax.train.state import TrainState, create_state, ema_state
 from vision_jax.train.step import example_keys, make_step
 
 __all__ = [
@@ -26,12 +33,18 @@ __all__ = [
   "TensorBoardLogger",
   "Timing",
   "TrainState",
+  "compute_dtype",
   "create_state",
+  "decay_mask",
+  "ema_state",
   "evaluate",
   "example_keys",
   "fit",
   "make_eval_step",
+  "make_optimizer",
+  "make_schedule",
   "make_step",
   "pad_batch",
+  "scale_by_path",
   "write_result",
 ]
