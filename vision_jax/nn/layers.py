@@ -1,12 +1,14 @@
 """Layers as modules, so that every one of them can be intercepted.
 
-Convolutions, dense layers, batch normalisation, ReLU, pooling, additions and
-concatenations are all module calls: `flax.linen.intercept_methods` can read
-activations, replace derivative rules or mask padding without a change to a
-backbone. Layout [B, H, W, C]. Padding is explicit and symmetric, as in torch.
+Convolutions, dense layers, batch normalisation, activations, pooling, sums,
+products and concatenations are all module calls:
+`flax.linen.intercept_methods` can read activations, replace derivative rules
+or mask padding without a change to a backbone. Layout [B, H, W, C]. Padding
+is explicit and symmetric, as in torch. At a kink of an activation the
+derivative is torch's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.nn import convolution
+from vision_jax.nn.normalization import BatchNorm
 from vision_jax.ops import pooling, sampling
 
 __all__ = [
@@ -25,8 +28,15 @@ __all__ = [
   "Conv",
   "Dense",
   "Dropout",
+  "HardSigmoid",
+  "HardSwish",
+  "LeakyRelu",
   "MaxPool",
+  "Multiply",
   "Relu",
+  "Relu6",
+  "Sigmoid",
+  "SqueezeExcitation",
 ]
 
 Dense = nn.Dense
@@ -100,23 +110,6 @@ class Conv(nn.Module):
     return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-class BatchNorm(nn.BatchNorm):
-  """Batch normalisation with exact variance and torch's constants.
-
-  Flax's `momentum` is the share that is kept: torch's 0.1 is 0.9 here. The
-  running variance is the biased one (torch stores the unbiased).
-
-  Attributes:
-    momentum: share of the running statistics that an update keeps.
-    epsilon: added to the variance.
-    use_fast_variance: False: E[(x - E[x])^2], exact for large means.
-  """
-
-  momentum: float = 0.9
-  epsilon: float = 1e-5
-  use_fast_variance: bool = False
-
-
 class Relu(nn.Module):
   """max(x, 0), elementwise."""
 
@@ -126,20 +119,90 @@ class Relu(nn.Module):
     return nn.relu(x)
 
 
+class LeakyRelu(nn.Module):
+  """x where it is positive, `negative_slope` x elsewhere.
+
+  Attributes:
+    negative_slope: share of the negative values that is kept.
+  """
+
+  negative_slope: float = 0.01
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[...] -> [...]."""
+    return jnp.where(x > 0, x, self.negative_slope * x)
+
+
+class Relu6(nn.Module):
+  """min(max(x, 0), 6), elementwise."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[...] -> [...]."""
+    return _relu6(x)
+
+
+class HardSigmoid(nn.Module):
+  """min(max(x + 3, 0), 6) / 6, elementwise."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[...] -> [...]."""
+    return _relu6(x + 3) / 6
+
+
+class HardSwish(nn.Module):
+  """x min(max(x + 3, 0), 6) / 6, elementwise."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[...] -> [...]."""
+    return x * _relu6(x + 3) / 6
+
+
+class Sigmoid(nn.Module):
+  """1 / (1 + exp(-x)), elementwise."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[...] -> [...]."""
+    return nn.sigmoid(x)
+
+
+def _relu6(x: jax.Array) -> jax.Array:
+  """Zero derivative at both ends, which minimum and maximum would halve."""
+  return jnp.where(x <= 0, 0, jnp.where(x >= 6, 6, x)).astype(x.dtype)
+
+
 class MaxPool(nn.Module):
   """`ops.max_pool` as a module.
 
   Attributes:
     window: side of the window.
     stride: step; None means `window`.
-    padding: -inf on each side.
+    padding: -inf on each side; or "SAME" for ceil(size / stride) cells, as in
+      Keras: where the padding is odd, right and bottom get more.
     ceil_mode: keep a partial last window.
   """
 
   window: int = 2
   stride: int | None = None
-  padding: int = 0
+  padding: int | str = 0
   ceil_mode: bool = False
+
+  def pads(self, size: Sequence[int]) -> tuple[int, int]:
+    """Padding (above, to the left) of a map of `size` rows and columns."""
+    if isinstance(self.padding, int):
+      return self.padding, self.padding
+    step = self.window if self.stride is None else self.stride
+    if self.padding != "SAME" or not 1 < step <= self.window:
+      raise ValueError(
+        'MaxPool: `padding` must be a number, or "SAME" for a stride of 2 to '
+        f"{self.window}, got {self.padding!r} for a stride of {step}."
+      )
+    low = [max((-(-n // step) - 1) * step + self.window - n, 0) for n in size]
+    return low[0] // 2, low[1] // 2
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -148,8 +211,8 @@ class MaxPool(nn.Module):
       x,
       window=self.window,
       stride=self.stride,
-      padding=self.padding,
-      ceil_mode=self.ceil_mode,
+      padding=self.pads(x.shape[-3:-1]),
+      ceil_mode=self.ceil_mode or self.padding == "SAME",
     )
 
 
@@ -208,3 +271,46 @@ class Concat(nn.Module):
   def __call__(self, xs: Sequence[jax.Array]) -> jax.Array:
     """[..., C0], [..., C1], ... -> [..., C0 + C1 + ...]."""
     return jnp.concatenate(list(xs), axis=-1)
+
+
+class Multiply(nn.Module):
+  """Product of a map and gates (squeeze and excitation)."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+    """[B, H, W, C], [B, 1, 1, C] or the same shape -> [B, H, W, C]."""
+    return x * y
+
+
+class SqueezeExcitation(nn.Module):
+  """Channels scaled by gates that are computed from their means.
+
+  Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507); names as in
+  torchvision.
+
+  Attributes:
+    features: width of the hidden layer.
+    gate: makes the module that turns its output into gates.
+    dtype: type of the computation; None takes that of the input.
+
+  Example:
+    >>> from vision_jax import nn
+    >>> x = jnp.ones((1, 5, 7, 8))
+    >>> module = nn.SqueezeExcitation(2)
+    >>> module.apply(module.init(jax.random.key(0), x), x).shape
+    (1, 5, 7, 8)
+  """
+
+  features: int
+  gate: Callable[..., nn.Module] = Sigmoid
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, H, W, C]."""
+    y = AdaptiveAvgPool((1, 1), name="avgpool")(x)
+    y = Conv(self.features, 1, dtype=self.dtype, name="fc1")(y)
+    y = Relu(name="activation")(y)
+    y = Conv(x.shape[-1], 1, dtype=self.dtype, name="fc2")(y)
+    y = self.gate(name="scale_activation")(y)
+    return Multiply(name="scale")(x, y)
