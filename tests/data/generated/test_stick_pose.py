@@ -473,6 +473,25 @@ def test_lengths_scale_with_the_size():
       np.testing.assert_allclose(small["boxes"] * 3, large["boxes"], atol=6)
 
 
+def test_coco_file_and_back(tmp_path):
+  examples = [data.stick_pose_multi(0, i, size=96) for i in range(3)]
+  path = tmp_path / "people.json"
+  data.write_coco(
+    examples,
+    path,
+    image_folder=tmp_path,
+    class_names=["person"],
+    keypoint_names=data.STICK_JOINTS,
+    skeleton=data.STICK_LIMBS,
+  )
+  source = data.open_coco(tmp_path, path)
+  assert source.keypoint_names == data.STICK_JOINTS
+  assert source.skeleton == data.STICK_LIMBS
+  for example, read in zip(examples, source, strict=True):
+    for name in ("image", "keypoints", "boxes", "area"):
+      np.testing.assert_array_equal(example[name], read[name], err_msg=name)
+
+
 # Frozen.
 
 
