@@ -120,6 +120,10 @@ def make_step(
   Parts that `tx` has frozen (`scale_by_path`) are constants: no gradient is
   computed for them.
 
+  Note:
+    XLA for CPUs leaves the derivatives of convolutions inside loops in a slow
+    form (some ten times slower). Accumulate there only where memory is short.
+
   Args:
     loss_fn: see above.
     tx: optax transformation; clipping and schedules belong into it.
