@@ -21,6 +21,7 @@ from vision_jax.cli.demo import DemoOptions
 from vision_jax.cli.info import InfoOptions
 from vision_jax.cli.keypoints import KeypointsOptions
 from vision_jax.cli.match import MatchOptions
+from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
 from vision_jax.cli.support import describe_error
 
@@ -32,6 +33,7 @@ _Command = (
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
+  | Annotated[PrepareOptions, tyro.conf.subcommand("prepare")]
   | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
   | Annotated[DemoOptions, tyro.conf.subcommand("demo")]
 )
