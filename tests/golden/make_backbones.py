@@ -1,8 +1,12 @@
 """Writes the golden activations of backbones, with torch and torchvision.
 
+Those that torchvision lacks are written in tests/parity/torch_foreign.py. The
+tiny ones have fewer layers than any published network, so that the test
+compiles quickly.
+
 Run from the repository root, with the `compare` extra installed:
 
-  python -m tests.golden.make_backbones
+  python -m tests.golden.make_backbones [NAME ...]
 
 Both sides get random weights by name (`weights.random_state_dict`, seed 11)
 and the images that `images()` makes, so that a file holds names, shapes and
@@ -11,14 +15,37 @@ sampled activations only. Read by tests/nn/test_backbones_golden.py.
 
 import functools
 import pathlib
+import sys
 
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMES = ("alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50")
+NAMES = (
+  "alexnet",
+  "vgg11",
+  "vgg16_bn",
+  "resnet18",
+  "resnet50",
+  "densenet_tiny",
+  "squeezenet1_1",
+  "mobilenet_v2",
+  "mobilenet_v3_small",
+  "darknet_tiny",
+  "xception",
+)
 SEED = 11
 SIZE = (97, 75)
 NUM_SAMPLES = 64
+
+
+def tiny_modules():
+  """Our side of the names that are not in `backbones.MODELS`."""
+  from vision_jax.nn import backbones
+
+  return {
+    "darknet_tiny": backbones.Darknet((1, 1, 2, 1, 1), 8, 10),
+    "densenet_tiny": backbones.DenseNet(8, (2, 2, 2, 2), 16, 10),
+  }
 
 
 def images():
@@ -39,7 +66,7 @@ def main():
   from vision_jax import weights
 
   draw = functools.partial(weights.random_state_dict, seed=SEED)
-  for name in NAMES:
+  for name in sys.argv[1:] or NAMES:
     model, state = torch_backbones.random_model(name, draw)
     logits, endpoints = torch_backbones.endpoints(model, images())
     arrays = {}

@@ -19,6 +19,13 @@ GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 # Learned parameters, as torchvision publishes them (without statistics).
 NUM_PARAMS = {
   "alexnet": 61_100_840,
+  "densenet121": 7_978_856,
+  "densenet161": 28_681_000,
+  "densenet169": 14_149_480,
+  "densenet201": 20_013_928,
+  "mobilenet_v2": 3_504_872,
+  "mobilenet_v3_large": 5_483_032,
+  "mobilenet_v3_small": 2_542_856,
   "resnet18": 11_689_512,
   "resnet34": 21_797_672,
   "resnet50": 25_557_032,
@@ -27,6 +34,8 @@ NUM_PARAMS = {
   "resnext50_32x4d": 25_028_904,
   "resnext101_32x8d": 88_791_336,
   "resnext101_64x4d": 83_455_272,
+  "squeezenet1_0": 1_248_424,
+  "squeezenet1_1": 1_235_496,
   "vgg11": 132_863_336,
   "vgg11_bn": 132_868_840,
   "vgg13": 133_047_848,
@@ -66,7 +75,11 @@ class ActivationsTest(parameterized.TestCase):
       )
     }
     state = weights.random_state_dict(shapes, seed=make_backbones.SEED)
-    module, variables = weights.from_torchvision(name, state)
+    tiny = make_backbones.tiny_modules().get(name)
+    if tiny is not None:
+      module, variables = tiny, weights.state_dict_to_variables(tiny, state)
+    else:
+      module, variables = weights.from_torchvision(name, state)
     logits, endpoints = jax.jit(module.apply)(
       variables, make_backbones.images()
     )

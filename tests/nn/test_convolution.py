@@ -15,7 +15,11 @@ CASES = (
   (6, 4, 3, 2, 1, 1, 2),
   (5, 3, 3, 1, 2, 2, 1),
   (4, 4, 1, 2, 0, 1, 1),
+  # Depthwise; the last one has two outputs for each channel.
   (8, 8, 3, 1, 1, 1, 8),
+  (6, 6, 5, 2, 2, 1, 6),
+  (4, 4, 3, 1, 2, 2, 4),
+  (4, 8, 3, 2, 0, 1, 4),
   (6, 4, 3, 5, 0, 1, 1),  # 2 x 2 cells
   (5, 3, 3, 1, 0, 4, 1),  # 1 x 3 cells
 )
@@ -108,6 +112,17 @@ class Conv2dTest(chex.TestCase):
     self.assertTrue((np.asarray(value) != plain).any())
     alone = jax.vmap(lambda v: ours(v, kernel))(np.stack([x, 2 * x]))
     np.testing.assert_allclose(alone[1], 2 * value, atol=1e-5)
+
+  def test_depthwise_in_half_precision_keeps_its_digits(self):
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(1 + rng.random((1, 9, 8, 16)), jnp.bfloat16)
+    kernel = jnp.asarray(1 + rng.random((5, 5, 1, 16)), jnp.bfloat16)
+    got = nn.conv2d(x, kernel, padding=2, groups=16)
+    self.assertEqual(got.dtype, jnp.bfloat16)
+    wide = np.float64(x), np.float64(kernel)
+    expected = _loop(*wide, 1, 2, 1, 16)
+    # One rounding at the end, not one for each of the 25 taps.
+    np.testing.assert_allclose(np.float64(got), expected, rtol=2**-8)
 
   def test_first_layer_of_a_vgg_keeps_xla_values_and_exact_derivatives(self):
     rng = np.random.default_rng(3)

@@ -1,4 +1,5 @@
 import chex
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +55,54 @@ class EndpointInfoTest(chex.TestCase):
       self.assertLessEqual(places.min(), center - half + info.stride)
       self.assertGreaterEqual(places.max(), center + half - info.stride)
 
+  def test_padding_that_depends_on_the_size(self):
+    """Against the gradient: where the cell in the middle looks."""
+
+    class Net(flax.linen.Module):
+      @flax.linen.compact
+      def __call__(self, images, train=False):
+        x = nn.Conv(2, 3, 2, 0, use_bias=False, name="a")(images)
+        x = nn.LeakyRelu(0.5, name="leaky")(x)
+        x = nn.MaxPool(3, 2, "SAME", name="pool")(x)
+        x = nn.SqueezeExcitation(1, name="gates")(x)
+        return None, {"end": x}
+
+    net = Net()
+    rng = np.random.default_rng(0)
+    for side, offset in ((19, 1.0), (17, 3.0)):
+      images = rng.normal(size=(1, side, side, 3)).astype(np.float32)
+      variables = net.init(jax.random.key(0), images)
+      info = nn.endpoint_info(net, image_size=(side, side))["end"]
+      self.assertEqual(info, (4, offset, 2, 7))
+
+      def cell(v, variables=variables):
+        with flax.linen.intercept_methods(_without_gates):
+          return net.apply(variables, v)[1]["end"][0, 2, 2]
+
+      touched = np.zeros((side, side), bool)
+      run = jax.jit(jax.jacrev(cell))
+      for _ in range(30):
+        images = rng.normal(size=images.shape).astype(np.float32)
+        jacobian = run(images)[:, 0]
+        touched |= np.asarray(jnp.abs(jacobian).sum((0, -1)) > 0)
+      ys, xs = np.nonzero(touched)
+      middle = 2 * info.stride + info.offset
+      for places in (ys, xs):
+        self.assertEqual(places.min(), middle - 3)
+        self.assertEqual(places.max(), middle + 3)
+    with self.assertRaisesRegex(ValueError, "'end' one offset"):
+      nn.endpoint_info(net, image_size=(17, 19))
+    rows = nn.layer_table(net, image_size=(17, 19))
+    self.assertEqual((rows[-1].kind, rows[-1].stride), ("Multiply", 4))
+    self.assertIsNone(rows[-1].offset)
+
+
+def _without_gates(next_fun, args, kwargs, context):
+  """The map alone, where it is multiplied by gates."""
+  if isinstance(context.module, nn.Multiply):
+    return args[0]
+  return next_fun(*args, **kwargs)
+
 
 class LayerTableTest(chex.TestCase):
   def test_rows_of_vgg16(self):
@@ -72,3 +121,9 @@ class LayerTableTest(chex.TestCase):
     rows = nn.layer_table(backbones.resnet50())
     convs = sum(r.flops for r in rows if r.kind in ("Conv", "Dense"))
     np.testing.assert_allclose(convs / 2e9, 4.09, atol=0.01)
+
+  @parameterized.parameters(("mobilenet_v2", 0.301), ("squeezenet1_0", 0.819))
+  def test_multiply_adds_of_depthwise_and_partial_windows(self, name, expected):
+    rows = nn.layer_table(backbones.MODELS[name]())
+    convs = sum(r.flops for r in rows if r.kind in ("Conv", "Dense"))
+    np.testing.assert_allclose(convs / 2e9, expected, atol=0.001)

@@ -1,3 +1,5 @@
+import math
+
 import chex
 import flax.linen
 import jax
@@ -60,6 +62,70 @@ class PoolTest(chex.TestCase):
   def test_average_counts_its_padding(self):
     got = nn.AvgPool(3, 2, 1).apply({}, jnp.ones((1, 4, 5, 1)))
     np.testing.assert_allclose(got[0, 0, 0, 0], 4 / 9, rtol=1e-6)
+
+  @parameterized.parameters((7, 10, 3, 2), (8, 9, 3, 2), (9, 11, 4, 3))
+  def test_same_padding_is_that_of_keras(self, height, width, window, stride):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3))
+    x = np.float32(x - 10)  # zeros in the padding would win
+    size = -(-height // stride), -(-width // stride)
+    expected = np.zeros((2, *size, 3), np.float32)
+    for i in range(size[0]):
+      for j in range(size[1]):
+        # Keras' rule: total padding, the smaller half above and to the left.
+        starts = [
+          k * stride - max((n - 1) * stride + window - side, 0) // 2
+          for k, n, side in ((i, size[0], height), (j, size[1], width))
+        ]
+        rows, cols = (slice(max(s, 0), s + window) for s in starts)
+        expected[:, i, j] = x[:, rows, cols].max((1, 2))
+    got = nn.MaxPool(window, stride, "SAME").apply({}, x)
+    np.testing.assert_array_equal(got, expected)
+
+  def test_unknown_padding(self):
+    for pool in (nn.MaxPool(3, 2, "VALID"), nn.MaxPool(2, 3, "SAME")):
+      with self.assertRaisesRegex(ValueError, "`padding` must be a number"):
+        pool.apply({}, jnp.ones((1, 6, 7, 1)))
+
+
+class ActivationTest(chex.TestCase):
+  @parameterized.parameters(
+    # Value and derivative; at a kink torch's derivative is that of the left.
+    (nn.Relu(), lambda x: max(x, 0), lambda x: x > 0),
+    (nn.Relu6(), lambda x: min(max(x, 0), 6), lambda x: 0 < x < 6),
+    (nn.LeakyRelu(0.1), lambda x: x if x > 0 else x / 10,
+     lambda x: 1 if x > 0 else 0.1),
+    (nn.HardSigmoid(), lambda x: min(max(x + 3, 0), 6) / 6,
+     lambda x: (-3 < x < 3) / 6),
+    (nn.HardSwish(), lambda x: x * min(max(x + 3, 0), 6) / 6,
+     lambda x: 0 if x <= -3 else 1 if x >= 3 else x / 3 + 0.5),
+    (nn.Sigmoid(), lambda x: 1 / (1 + math.exp(-x)),
+     lambda x: math.exp(-x) / (1 + math.exp(-x)) ** 2),
+  )  # fmt: skip
+  def test_values_and_derivatives(self, module, value, derivative):
+    points = [-7.0, -3.5, -1.25, -0.5, 0.0, 0.5, 1.0, 2.5, 5.5, 6.0, 7.5]
+    x = jnp.asarray(points, jnp.float32)
+    got, slope = jax.jvp(
+      lambda v: module.apply({}, v), (x,), (jnp.ones_like(x),)
+    )
+    np.testing.assert_allclose(got, [value(v) for v in points], atol=1e-6)
+    np.testing.assert_allclose(
+      slope, [float(derivative(v)) for v in points], atol=1e-6
+    )
+    lost = module.apply({}, jnp.asarray([jnp.nan], jnp.bfloat16))
+    self.assertTrue(bool(jnp.isnan(lost[0])))
+    self.assertEqual(lost.dtype, jnp.bfloat16)
+
+  def test_squeeze_and_excitation(self):
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)
+    module = nn.SqueezeExcitation(3, nn.HardSigmoid)
+    got, variables = module.init_with_output(jax.random.key(0), x)
+    params = variables["params"]
+    hidden = x.mean((1, 2)) @ params["fc1"]["kernel"][0, 0]
+    hidden = np.maximum(hidden + params["fc1"]["bias"][None], 0)
+    gates = hidden @ params["fc2"]["kernel"][0, 0] + params["fc2"]["bias"][None]
+    gates = np.clip(gates / 6 + 0.5, 0, 1)
+    self.assertGreater(float(np.ptp(gates)), 1e-2)
+    np.testing.assert_allclose(got, x * gates[:, None, None], atol=1e-5)
 
 
 class InterceptionTest(chex.TestCase):

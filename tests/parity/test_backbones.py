@@ -15,11 +15,12 @@ from absl.testing import absltest, parameterized
 
 from tests.parity import torch_backbones
 from tests.parity.torchvision_shim import torchvision
-from vision_jax import weights
+from vision_jax import nn, weights
 from vision_jax.nn import backbones
 
 models = torchvision.models
 NAMES = tuple(weights.CATALOG)
+ALL_NAMES = (*NAMES, *weights.FOREIGN)
 
 # Every name once; the sizes are (height, width). One small member per family
 # sees the standard size, others odd ones.
@@ -47,6 +48,24 @@ CASES = (
   ("resnext101_64x4d", (97, 64)),
   ("wide_resnet50_2", (224, 224)),
   ("wide_resnet101_2", (64, 97)),
+  ("densenet121", (224, 224)),
+  ("densenet161", (97, 64)),
+  ("densenet169", (64, 97)),
+  ("densenet201", (97, 64)),
+  # Partial windows of the pools: at 225 in one, at 231 in others of the three.
+  ("squeezenet1_0", (225, 231)),
+  ("squeezenet1_0", (224, 224)),
+  ("squeezenet1_1", (225, 231)),
+  ("mobilenet_v2", (224, 224)),
+  ("mobilenet_v2", (97, 64)),
+  ("mobilenet_v3_large", (225, 160)),
+  ("mobilenet_v3_small", (64, 97)),
+  ("darknet53", (96, 160)),
+  ("darknet53", (97, 75)),
+  # Pools over odd and even sides, and over both at once.
+  ("xception", (299, 299)),
+  ("xception", (128, 160)),
+  ("xception", (113, 131)),
 )
 
 
@@ -96,7 +115,7 @@ class ActivationsTest(parameterized.TestCase):
     _compare(self, name, size)
 
   def test_every_name_is_covered(self):
-    self.assertEqual({name for name, _ in CASES}, set(NAMES))
+    self.assertEqual({name for name, _ in CASES}, set(ALL_NAMES))
 
   @parameterized.parameters(("resnet50", 8), ("resnet50", 16))
   def test_output_stride(self, name, stride):
@@ -116,6 +135,21 @@ class ActivationsTest(parameterized.TestCase):
     self.assertEqual(
       found["layer4"].shape[1:3], (-(-97 // stride), -(-64 // stride))
     )
+
+  @parameterized.parameters(
+    ("mobilenet_v3_large", 16), ("mobilenet_v3_small", 16), ("mobilenet_v2", 8)
+  )
+  def test_output_stride_of_a_mobilenet(self, name, stride):
+    draw = functools.partial(weights.random_state_dict, seed=7)
+    options = {"dilated": True} if "v3" in name else {}
+    model, state = torch_backbones.random_model(name, draw, **options)
+    if not options:
+      torch_backbones.dilate_mobilenet_v2(model)
+    module = backbones.MODELS[name](output_stride=stride)
+    _compare(self, name, (97, 64), module=module, reference=(model, state))
+    info = nn.endpoint_info(module)
+    last = [e for e in info if e.startswith("conv")][-1]
+    self.assertEqual(info[last].stride, stride)
 
 
 class CatalogTest(parameterized.TestCase):

@@ -1,20 +1,33 @@
-"""Runs torchvision's classifiers and records our endpoints on the way."""
+"""Runs classifiers of torch and records our endpoints on the way.
+
+Most are torchvision's; the others are written in torch_foreign.py.
+"""
 
 import numpy as np
 import torch
 
+from tests.parity import torch_foreign
 from tests.parity.torchvision_shim import torchvision
 
-__all__ = ["create", "endpoints", "random_model", "state_shapes"]
+__all__ = [
+  "create",
+  "dilate_mobilenet_v2",
+  "endpoints",
+  "random_model",
+  "state_shapes",
+]
 
 models = torchvision.models
 
 
 def create(name, **kwargs):
-  """A model of torchvision without weights, in evaluation mode."""
+  """A model without weights, in evaluation mode."""
   with torch.device("meta"):
-    model = models.get_model(name, weights=None, **kwargs)
-  return model.eval()
+    if name in torch_foreign.MODELS:
+      return torch_foreign.MODELS[name](**kwargs).eval()
+    if name == "densenet_tiny":
+      return models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=10).eval()
+    return models.get_model(name, weights=None, **kwargs).eval()
 
 
 def state_shapes(model):
@@ -29,6 +42,18 @@ def random_model(name, draw, **kwargs):
   tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
   model.load_state_dict(tensors, strict=True, assign=True)
   return model, state
+
+
+def dilate_mobilenet_v2(model):
+  """Output stride 8: features 7 and 14 keep the size, those behind dilate.
+
+  torchvision has no option for it; this is what DeepLab does to the network.
+  """
+  for index in range(7, 18):
+    dilation = 1 if index == 7 else 2 if index < 15 else 4
+    conv = model.features[index].conv[1][0]
+    conv.stride = (1, 1)
+    conv.dilation = conv.padding = (dilation, dilation)
 
 
 def endpoints(model, images):
@@ -49,6 +74,9 @@ def endpoints(model, images):
     logits = model(x).numpy()
   for hook in hooks:
     hook.remove()
+  if "relu5" in found:  # DenseNet's last ReLU is not a module
+    found["relu5"] = np.maximum(found["relu5"], 0)
+    found["pooled"] = found["relu5"].mean((1, 2))
   return logits, found
 
 
@@ -67,7 +95,16 @@ def _keep(found, name):
 
 
 def _names(model):
-  """Path of a module of torchvision -> our endpoint."""
+  """Path of a module -> our endpoint."""
+  if hasattr(model, "endpoint_paths"):
+    return model.endpoint_paths
+  for kind, names in (
+    (models.DenseNet, _densenet_names),
+    (models.SqueezeNet, _squeezenet_names),
+    ((models.MobileNetV2, models.MobileNetV3), _mobilenet_names),
+  ):
+    if isinstance(model, kind):
+      return names(model)
   if isinstance(model, models.ResNet):
     names = {f"layer{k}": f"layer{k}" for k in range(1, 5)}
     return {**names, "relu": "conv1", "maxpool": "pool1", "avgpool": "pooled"}
@@ -93,3 +130,31 @@ def _names(model):
       names[f"features.{index}"] = f"pool{block}"
       block, conv = block + 1, 1
   return {**names, "classifier.1": "fc6", "classifier.4": "fc7"}
+
+
+def _densenet_names(model):
+  same = [name for name, _ in model.features.named_children()]
+  kept = [n for n in same if n.startswith(("pool", "dense", "trans"))]
+  names = {f"features.{name}": name for name in kept}
+  return {**names, "features.relu0": "conv0", "features.norm5": "relu5"}
+
+
+def _squeezenet_names(model):
+  names = {"features.1": "conv1", "classifier.2": "conv10"}
+  number = 1
+  for index, layer in enumerate(model.features):
+    if isinstance(layer, models.squeezenet.Fire):
+      number += 1
+      names[f"features.{index}"] = f"fire{number}"
+    elif isinstance(layer, torch.nn.MaxPool2d):
+      names[f"features.{index}"] = f"pool{number}"
+  return names
+
+
+def _mobilenet_names(model):
+  last = len(model.features) - 1
+  names = {f"features.{k}": f"block{k}" for k in range(1, last)}
+  names |= {"features.0": "conv0", f"features.{last}": f"conv{last}"}
+  if isinstance(model, models.MobileNetV3):
+    return {**names, "avgpool": "pooled", "classifier.1": "hidden"}
+  return {**names, "classifier.0": "pooled"}  # dropout: what comes in

@@ -22,11 +22,19 @@ class CatalogTest(parameterized.TestCase):
         self.assertTrue(math.isnan(entry.accuracy) or 55 < entry.accuracy < 85)
         files.append(entry.file)
     self.assertLen(set(files), len(files))
-    self.assertLen(files, 27)
+    self.assertLen(files, 38)
 
   def test_every_published_backbone_is_listed(self):
     small = {"vgg_small", "resnet_small"}
-    self.assertEqual(set(backbones.MODELS) - small, set(weights.CATALOG))
+    listed = {*weights.CATALOG, *weights.FOREIGN}
+    self.assertEqual(set(backbones.MODELS) - small, listed)
+    self.assertEmpty(set(weights.CATALOG) & set(weights.FOREIGN))
+
+  def test_foreign_entries_name_a_reader(self):
+    for entry in weights.FOREIGN.values():
+      self.assertIn(entry.reader, weights.__all__)
+    self.assertEqual(weights.FOREIGN["darknet53"].accuracy, 77.2)
+    self.assertEqual(weights.FOREIGN["xception"].accuracy, 79.0)
 
   @parameterized.parameters(
     ("vgg16", "DEFAULT", "vgg16-397923af.pth", 71.592),
@@ -34,6 +42,8 @@ class CatalogTest(parameterized.TestCase):
     ("resnet50", "IMAGENET1K_V1", "resnet50-0676ba61.pth", 76.130),
     ("resnext101_64x4d", "DEFAULT", "resnext101_64x4d-173b62eb.pth", 83.246),
     ("alexnet", "IMAGENET1K_V1", "alexnet-owt-7be5be79.pth", 56.522),
+    ("mobilenet_v2", "DEFAULT", "mobilenet_v2-7ebf99e0.pth", 72.154),
+    ("densenet161", "DEFAULT", "densenet161-8d451a50.pth", 77.138),
   )
   def test_entries(self, model, enum, file, accuracy):
     entry = weights.find_entry(model, enum=enum)

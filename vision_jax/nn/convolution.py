@@ -13,10 +13,13 @@ takes XLA's:
   ResNet on 64 pixels), where XLA's kernels are some fifty times slower;
 * for 3 x 3 kernels over many channels and a large map, Winograd's minimal
   filtering F(2 x 2, 3 x 3): 16 instead of 36 products for 4 results. Its
-  rounding error is about three times that of the direct sum.
+  rounding error is about three times that of the direct sum;
+* for a depthwise kernel, a sum over its taps of the shifted map times one
+  weight for each channel: ten to forty times faster than XLA's kernels.
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +38,14 @@ _WINOGRAD_CELLS = 2500
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-def _patches(x: jax.Array, size: int, stride: int, dilation: int) -> jax.Array:
-  """[B, H, W, C] -> [B, h, w, size * size * C], taps in row-major order."""
+def _views(
+  x: jax.Array, size: int, stride: int, dilation: int
+) -> list[jax.Array]:
+  """What each tap sees of a padded map [B, H, W, C], in row-major order."""
   reach = dilation * (size - 1) + 1
   rows = (x.shape[1] - reach) // stride + 1
   cols = (x.shape[2] - reach) // stride + 1
-  views = [
+  return [
     x[
       :,
       i : i + (rows - 1) * stride + 1 : stride,
@@ -49,13 +54,23 @@ def _patches(x: jax.Array, size: int, stride: int, dilation: int) -> jax.Array:
     for i in range(0, reach, dilation)
     for j in range(0, reach, dilation)
   ]
-  return jnp.concatenate(views, axis=-1)
 
 
 def _by_patches(x, kernel, stride, dilation):
   """Convolution of a padded map as one matrix product."""
-  patches = _patches(x, kernel.shape[0], stride, dilation)
+  views = _views(x, kernel.shape[0], stride, dilation)
+  patches = jnp.concatenate(views, axis=-1)
   return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
+
+
+def _depthwise(x, kernel, stride, dilation):
+  """Depthwise convolution of a padded map as a sum over the taps."""
+  views = _views(x, kernel.shape[0], stride, dilation)
+  # Many sums: half precision would lose digits that a convolution keeps.
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  taps = kernel.astype(wide).reshape(len(views), 1, 1, 1, -1)
+  terms = [view * tap for view, tap in zip(views, taps, strict=True)]
+  return functools.reduce(operator.add, terms).astype(x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -181,11 +196,12 @@ def conv2d(
       f"wide for this kernel, got {x.shape[1]} x {x.shape[2]}; use a larger "
       "image or an earlier layer."
     )
-  if jax.default_backend() == "cpu" and groups == 1 and kernel.shape[0] > 1:
-    pads = np.array([[0, 0], [padding, padding], [padding, padding], [0, 0]])
-    rows, cols = (
-      (n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3]
-    )
+  on_cpu = jax.default_backend() == "cpu"
+  pads = np.array([[0, 0], [padding, padding], [padding, padding], [0, 0]])
+  if on_cpu and groups > 1 and kernel.shape[2:] == (1, groups):
+    return _depthwise(jnp.pad(x, pads), kernel, stride, dilation)
+  if on_cpu and groups == 1 and kernel.shape[0] > 1:
+    rows, cols = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])
     if rows * cols <= _FEW_CELLS:
       return _by_patches(jnp.pad(x, pads), kernel, stride, dilation)
     if kernel.shape[0] ** 2 * x.shape[-1] <= _MOST_TAPS:

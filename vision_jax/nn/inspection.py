@@ -49,8 +49,10 @@ class LayerInfo(NamedTuple):
     parameters: number of trained values of this layer.
     flops: multiplications and additions of one forward pass.
     stride: input pixels per cell; None where there is no spatial map.
-    offset: position of cell 0 in input pixels, or None.
-    receptive_field: in input pixels, or None.
+    offset: position of cell 0 in input pixels; None also where it is another
+      for rows than for columns, see `endpoint_info`.
+    receptive_field: in input pixels, or None. The gates of squeeze and
+      excitation, which see the whole map, are not counted.
 
   Example:
     >>> from vision_jax import nn
@@ -71,44 +73,70 @@ class LayerInfo(NamedTuple):
 
 class _Geometry(NamedTuple):
   stride: int
-  offset: float
+  offsets: tuple[float, float]  # of rows and columns
   field: int
 
-  def window(self, size: int, step: int, pad: int, dilation: int = 1):
+  def window(
+    self, size: int, step: int, pads: tuple[int, int], dilation: int = 1
+  ) -> "_Geometry":
+    """Geometry after a window; `pads`: above and to the left."""
     reach = dilation * (size - 1)
+    rows, cols = (
+      offset + self.stride * (reach / 2 - pad)
+      for offset, pad in zip(self.offsets, pads, strict=True)
+    )
     return _Geometry(
-      self.stride * step,
-      self.offset + self.stride * (reach / 2 - pad),
-      self.field + self.stride * reach,
+      self.stride * step, (rows, cols), self.field + self.stride * reach
     )
 
+  def row(self) -> tuple[int, float | None, int]:
+    """Stride, offset and receptive field as `LayerInfo` has them."""
+    rows, cols = self.offsets
+    return self.stride, rows if rows == cols else None, self.field
 
-_LEAVES = (
-  layers.Conv,
+
+# Elementwise: the geometry of the result is that of the input.
+_ELEMENTWISE = (
   layers.BatchNorm,
-  layers.Dense,
   layers.Relu,
-  layers.MaxPool,
-  layers.AvgPool,
-  layers.AdaptiveAvgPool,
+  layers.Relu6,
+  layers.LeakyRelu,
+  layers.HardSigmoid,
+  layers.HardSwish,
+  layers.Sigmoid,
   layers.Add,
+  layers.Multiply,
   layers.Concat,
 )
 
 
-def _after(module: nn.Module, inputs: list[_Geometry]) -> _Geometry | None:
-  """Geometry of the result of a layer."""
+_LEAVES = (
+  layers.Conv,
+  layers.Dense,
+  layers.MaxPool,
+  layers.AvgPool,
+  layers.AdaptiveAvgPool,
+  *_ELEMENTWISE,
+)
+
+
+def _after(
+  module: nn.Module, inputs: list[_Geometry], size: tuple[int, ...]
+) -> _Geometry | None:
+  """Geometry of the result of a layer; `size`: of the map it reads."""
   if not inputs:
     return None
   widest = max(inputs, key=lambda g: g.field)
   if isinstance(module, layers.Conv):
+    pad = module.pad()
     return widest.window(
-      module.kernel_size, module.stride, module.pad(), module.dilation
+      module.kernel_size, module.stride, (pad, pad), module.dilation
     )
   if isinstance(module, layers.MaxPool | layers.AvgPool):
-    return widest.window(
-      module.window, module.stride or module.window, module.padding
-    )
+    step = module.stride or module.window
+    if isinstance(module, layers.AvgPool):
+      return widest.window(module.window, step, (module.padding,) * 2)
+    return widest.window(module.window, step, module.pads(size))
   if isinstance(module, layers.Dense | layers.AdaptiveAvgPool):
     return None
   return widest
@@ -145,7 +173,11 @@ def _walk(
     if context.method_name != "__call__" or not isinstance(layer, _LEAVES):
       return result
     inputs = [x for x in jax.tree.leaves(args) if hasattr(x, "shape")]
-    geometry = _after(layer, [known[id(x)] for x in inputs if id(x) in known])
+    geometry = _after(
+      layer,
+      [known[id(x)] for x in inputs if id(x) in known],
+      inputs[0].shape[1:3],
+    )
     alive.append(result)
     if geometry is not None:
       known[id(result)] = geometry
@@ -159,13 +191,13 @@ def _walk(
         tuple(result.shape),
         parameters,
         _flops(layer, result.shape, inputs),
-        *(geometry or (None, None, None)),
+        *(geometry.row() if geometry else (None, None, None)),
       )
     )
     return result
 
   def forward(images):
-    known[id(images)] = _Geometry(1, 0.0, 1)
+    known[id(images)] = _Geometry(1, (0.0, 0.0), 1)
     alive.append(images)
     with nn.intercept_methods(follow):
       (_, ends), _ = module.init_with_output(jax.random.key(0), images)
@@ -179,7 +211,9 @@ def _walk(
   return rows, endpoints
 
 
-def endpoint_info(module: nn.Module) -> dict[str, EndpointInfo]:
+def endpoint_info(
+  module: nn.Module, *, image_size: tuple[int, int] = (256, 256)
+) -> dict[str, EndpointInfo]:
   """Stride, offset, channels and receptive field of every feature map.
 
   The registration is exact: cell u of a map looks at input position
@@ -187,10 +221,15 @@ def endpoint_info(module: nn.Module) -> dict[str, EndpointInfo]:
 
   Args:
     module: a backbone; `apply` returns (logits, endpoints).
+    image_size: (height, width) of the input in pixels. It matters where the
+      padding depends on it, as Keras' does: in an Xception.
 
   Returns:
     Name of the endpoint -> `EndpointInfo`. Endpoints that are not maps
     (fully connected ones) are left out.
+
+  Raises:
+    ValueError: if an offset is another for rows than for columns.
 
   Example:
     >>> from vision_jax import nn
@@ -202,12 +241,20 @@ def endpoint_info(module: nn.Module) -> dict[str, EndpointInfo]:
     t, padding p; e.g. Araujo et al., "Computing receptive fields of
     convolutional neural networks", Distill 2019.
   """
-  _, endpoints = _walk(module, (256, 256))
-  return {
-    name: EndpointInfo(g.stride, g.offset, shape[-1], g.field)
-    for name, (shape, g) in endpoints.items()
-    if g is not None
-  }
+  _, endpoints = _walk(module, image_size)
+  found = {}
+  for name, (shape, geometry) in endpoints.items():
+    if geometry is None:
+      continue
+    stride, offset, field = geometry.row()
+    if offset is None:
+      raise ValueError(
+        f"endpoint_info: `image_size` must give rows and columns of {name!r} "
+        f"one offset, got {image_size} with {geometry.offsets}; pad the image "
+        "so that both sides are alike."
+      )
+    found[name] = EndpointInfo(stride, offset, shape[-1], field)
+  return found
 
 
 def layer_table(

@@ -1,16 +1,30 @@
 """Parameters: read from other frameworks, mapped by name, checked, saved."""
 
-from vision_jax.weights.catalog import BASE_URL, CATALOG, Entry, find_entry
+from vision_jax.weights.catalog import (
+  BASE_URL,
+  CATALOG,
+  FOREIGN,
+  Entry,
+  ForeignEntry,
+  find_entry,
+)
 from vision_jax.weights.convert import (
   state_dict_to_variables,
   torch_shapes,
   variables_to_state_dict,
+)
+from vision_jax.weights.darknet import (
+  DarknetLayer,
+  darknet_layers,
+  from_darknet,
+  read_darknet,
 )
 from vision_jax.weights.errors import (
   WeightsError,
   WeightsMismatchError,
   WeightsNotFoundError,
 )
+from vision_jax.weights.keras import from_keras, read_keras
 from vision_jax.weights.names import current_name, strip_wrappers
 from vision_jax.weights.preprocess import (
   Preprocess,
@@ -41,7 +55,10 @@ __all__ = [
   "BASE_URL",
   "BUNDLED",
   "CATALOG",
+  "FOREIGN",
+  "DarknetLayer",
   "Entry",
+  "ForeignEntry",
   "Preprocess",
   "WeightsError",
   "WeightsMetadata",
@@ -49,7 +66,10 @@ __all__ = [
   "WeightsNotFoundError",
   "cache_dir",
   "current_name",
+  "darknet_layers",
   "find_entry",
+  "from_darknet",
+  "from_keras",
   "from_torchvision",
   "load_bundled",
   "load_model",
@@ -60,6 +80,8 @@ __all__ = [
   "random_array",
   "random_state_dict",
   "random_variables",
+  "read_darknet",
+  "read_keras",
   "read_metadata",
   "read_state_dict",
   "resolve",

@@ -1,20 +1,31 @@
-"""The published ImageNet weights of torchvision, as a literal table.
+"""The published ImageNet weights, as literal tables.
 
-File names end in the first eight digits of their SHA-256. Accuracies are
-top-1 on the ImageNet validation set, per cent, as torchvision states them.
+`CATALOG` has torchvision's: file names end in the first eight digits of their
+SHA-256. `FOREIGN` has those of other frameworks, which are not downloaded.
+Accuracies are top-1 on the ImageNet validation set, per cent, as their
+publishers state them.
 """
 
 from typing import NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
+  DARKNET_PREPROCESS,
   FEATURES_PREPROCESS,
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
+  KERAS_PREPROCESS,
   Preprocess,
 )
 
-__all__ = ["BASE_URL", "CATALOG", "Entry", "find_entry"]
+__all__ = [
+  "BASE_URL",
+  "CATALOG",
+  "FOREIGN",
+  "Entry",
+  "ForeignEntry",
+  "find_entry",
+]
 
 BASE_URL = "https://download.pytorch.org/models/"
 
@@ -45,12 +56,62 @@ class Entry(NamedTuple):
     return BASE_URL + self.file
 
 
+class ForeignEntry(NamedTuple):
+  """Weights that another framework publishes.
+
+  Attributes:
+    file: name under which they are published.
+    accuracy: top-1 accuracy in per cent.
+    preprocessing: what to do to an image before the network.
+    reader: the function of `vision_jax.weights` that reads them.
+
+  Example:
+    >>> from vision_jax.weights import FOREIGN
+    >>> FOREIGN["darknet53"].reader, FOREIGN["darknet53"].accuracy
+    ('from_darknet', 77.2)
+  """
+
+  file: str
+  accuracy: float
+  preprocessing: Preprocess
+  reader: str
+
+
 _V2 = IMAGENET_V2_PREPROCESS
 
 # Model -> name of the weights -> entry. The last one of a model is its DEFAULT.
 CATALOG: dict[str, dict[str, Entry]] = {
   "alexnet": {
     "IMAGENET1K_V1": Entry("alexnet-owt-7be5be79.pth", 56.522),
+  },
+  "densenet121": {
+    "IMAGENET1K_V1": Entry("densenet121-a639ec97.pth", 74.434),
+  },
+  "densenet161": {
+    "IMAGENET1K_V1": Entry("densenet161-8d451a50.pth", 77.138),
+  },
+  "densenet169": {
+    "IMAGENET1K_V1": Entry("densenet169-b2777c0a.pth", 75.600),
+  },
+  "densenet201": {
+    "IMAGENET1K_V1": Entry("densenet201-c1103571.pth", 76.896),
+  },
+  "mobilenet_v2": {
+    "IMAGENET1K_V1": Entry("mobilenet_v2-b0353104.pth", 71.878),
+    "IMAGENET1K_V2": Entry("mobilenet_v2-7ebf99e0.pth", 72.154, _V2),
+  },
+  "mobilenet_v3_large": {
+    "IMAGENET1K_V1": Entry("mobilenet_v3_large-8738ca79.pth", 74.042),
+    "IMAGENET1K_V2": Entry("mobilenet_v3_large-5c1a4163.pth", 75.274, _V2),
+  },
+  "mobilenet_v3_small": {
+    "IMAGENET1K_V1": Entry("mobilenet_v3_small-047dcff4.pth", 67.668),
+  },
+  "squeezenet1_0": {
+    "IMAGENET1K_V1": Entry("squeezenet1_0-b66bff10.pth", 58.092),
+  },
+  "squeezenet1_1": {
+    "IMAGENET1K_V1": Entry("squeezenet1_1-b8a52dc0.pth", 58.178),
   },
   "vgg11": {"IMAGENET1K_V1": Entry("vgg11-8a719046.pth", 69.020)},
   "vgg11_bn": {"IMAGENET1K_V1": Entry("vgg11_bn-6002323d.pth", 70.370)},
@@ -101,6 +162,19 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "IMAGENET1K_V1": Entry("wide_resnet101_2-32ee1156.pth", 78.848),
     "IMAGENET1K_V2": Entry("wide_resnet101_2-d733dc28.pth", 82.510, _V2),
   },
+}
+
+# Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io.
+FOREIGN: dict[str, ForeignEntry] = {
+  "darknet53": ForeignEntry(
+    "darknet53.weights", 77.2, DARKNET_PREPROCESS, "from_darknet"
+  ),
+  "xception": ForeignEntry(
+    "xception_weights_tf_dim_ordering_tf_kernels.h5",
+    79.0,
+    KERAS_PREPROCESS,
+    "from_keras",
+  ),
 }
 
 

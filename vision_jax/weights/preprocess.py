@@ -42,6 +42,18 @@ IMAGENET_V2_PREPROCESS = Preprocess(resize=232)
 FEATURES_PREPROCESS = Preprocess(
   mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)
 )
+# Darknet cuts out the central square first and takes the values as they are.
+DARKNET_PREPROCESS = Preprocess(
+  mean=(0.0, 0.0, 0.0),
+  std=(1.0, 1.0, 1.0),
+  resize=256,
+  crop=256,
+  antialias=False,
+)
+# [-1, 1]. Keras states no crop: this is Inception's, 299 / 0.875.
+KERAS_PREPROCESS = Preprocess(
+  mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize=342, crop=299
+)
 
 
 def normalize(images: jax.Array, preprocess: Preprocess) -> jax.Array:

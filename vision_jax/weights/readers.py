@@ -5,6 +5,9 @@ The kind of a file is taken from its first bytes, not from its name:
 * safetensors;
 * torch's zip format (since 1.6) and the stream of pickles before it;
 * NumPy's ``.npz``.
+
+Files of darknet and of Keras are recognised here and read by
+`vision_jax.weights.darknet` and `vision_jax.weights.keras`.
 """
 
 import io
@@ -31,6 +34,8 @@ _LEGACY_PROTOCOL = 1001
 
 # Under these names a checkpoint keeps its state dict, in this order.
 _NESTED = ("state_dict", "model", "model_state_dict", "model_state", "net")
+
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
@@ -68,7 +73,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     The safetensors format; torch.serialization (formats "zip" and "legacy").
   """
   path = Path(path)
-  start = _first_bytes(path)
+  start = first_bytes(path)
   try:
     if start.startswith(b"PK\x03\x04"):
       content = _read_zip(path)
@@ -115,7 +120,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
   import safetensors
 
   path = Path(path)
-  start = _first_bytes(path)
+  start = first_bytes(path)
   if not _is_safetensors(start):
     raise WeightsError(f"{path}: is not a safetensors file.")
   try:
@@ -127,10 +132,20 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def is_safetensors_file(path: Path) -> bool:
   """Whether the content of a file is safetensors."""
-  return _is_safetensors(_first_bytes(path))
+  return _is_safetensors(first_bytes(path))
 
 
-def _first_bytes(path: Path) -> bytes:
+def is_hdf5_file(path: Path) -> bool:
+  """Whether the content of a file is HDF5, the format of Keras."""
+  return first_bytes(path).startswith(_HDF5_START)
+
+
+def is_darknet_file(path: Path) -> bool:
+  """Whether a file starts like darknet's: with a version such as 0.2.0."""
+  return _is_darknet(first_bytes(path))
+
+
+def first_bytes(path: Path) -> bytes:
   """The first bytes of a file that must exist and not be empty."""
   try:
     with path.open("rb") as file:
@@ -146,6 +161,12 @@ def _first_bytes(path: Path) -> bytes:
   return start
 
 
+def _is_darknet(start: bytes) -> bool:
+  """Three small numbers; no other kind of file starts with 0, x, 0, 0, 0."""
+  version = np.frombuffer(start[:12].ljust(12, b"\xff"), "<i4")
+  return version[0] == 0 and 0 < version[1] < 10 and version[2] in range(10)
+
+
 def _is_safetensors(start: bytes) -> bool:
   size = int.from_bytes(start[:8], "little")
   return start[8:9] == b"{" and 2 <= size <= _MAX_HEADER_BYTES
@@ -159,6 +180,10 @@ def _unknown_kind(path: Path, start: bytes) -> str:
       f"{path}: is a Git LFS pointer, not the weights; fetch the file with "
       "`git lfs pull`."
     )
+  if start.startswith(_HDF5_START):
+    return f"{path}: is an HDF5 file; files of Keras are read by `from_keras`."
+  if _is_darknet(start):
+    return f"{path}: is a file of darknet; it is read by `from_darknet`."
   if start.lstrip()[:1] == b"<":
     return (
       f"{path}: is a web page, not weights (a failed download?); {expected}."

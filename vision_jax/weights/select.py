@@ -8,8 +8,22 @@ from typing import Any
 import flax.linen as nn
 
 from vision_jax.nn import backbones
-from vision_jax.weights import convert, published, readers, store
-from vision_jax.weights.catalog import CATALOG, find_entry, find_file
+from vision_jax.weights import (
+  convert,
+  darknet,
+  keras,
+  published,
+  readers,
+  store,
+)
+from vision_jax.weights.catalog import (
+  CATALOG,
+  FOREIGN,
+  Entry,
+  ForeignEntry,
+  find_entry,
+  find_file,
+)
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import IMAGENET_PREPROCESS, Preprocess
 from vision_jax.weights.random import random_variables
@@ -112,7 +126,7 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
     name_or_path: a model, "vgg16" (its default weights); a model and its
       weights, "vgg16/IMAGENET1K_V1"; the name of bundled weights; a
       ``.safetensors`` file with our metadata; or a file that has the name
-      under which torchvision publishes it.
+      under which it is published.
 
   Returns:
     The preparation that the weights were trained with.
@@ -137,8 +151,8 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
   if text in backbones.MODELS and not path.exists():
-    return IMAGENET_PREPROCESS
-  known = find_file(path.name)
+    return _default(text)
+  known = _find_published(path.name)
   if known is not None:
     return known.preprocessing
   if readers.is_safetensors_file(path):
@@ -198,8 +212,14 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
-  entry = find_entry(model) if model in CATALOG else None
+  entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS
+
+
+def _find_published(name: str) -> Entry | ForeignEntry | None:
+  """The entry of a published file name, of any framework."""
+  foreign = (entry for entry in FOREIGN.values() if entry.file == name)
+  return find_file(name) or next(foreign, None)
 
 
 def _from_path(
@@ -216,6 +236,10 @@ def _from_path(
           f"use --model {metadata.model}."
         )
       return module, variables, metadata.preprocessing
+  if readers.is_darknet_file(path):
+    return *darknet.from_darknet(model, path), _default(model)
+  if readers.is_hdf5_file(path):
+    return *keras.from_keras(model, path), _default(model)
   known = find_file(path.name)
   preprocess = known.preprocessing if known else IMAGENET_PREPROCESS
   return *published.from_torchvision(model, path), preprocess

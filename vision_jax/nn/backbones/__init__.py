@@ -2,7 +2,8 @@
 
 Every network is a Flax module with
 ``apply(variables, images [B, H, W, 3], train=False) -> (logits, endpoints)``.
-``MODELS`` lists the constructors by name.
+``MODELS`` lists the constructors by name. Darknet-53 and Xception, which
+torchvision does not have, keep the layers of darknet and Keras.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,21 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from vision_jax.nn.backbones.alex import AlexNet, alexnet
+from vision_jax.nn.backbones.darknet import Darknet, DarknetConv, darknet53
+from vision_jax.nn.backbones.densenet import (
+  DenseNet,
+  densenet121,
+  densenet161,
+  densenet169,
+  densenet201,
+)
+from vision_jax.nn.backbones.mobilenet import (
+  MobileNetV2,
+  MobileNetV3,
+  mobilenet_v2,
+  mobilenet_v3_large,
+  mobilenet_v3_small,
+)
 from vision_jax.nn.backbones.resnet import (
   ResNet,
   resnet18,
@@ -24,6 +40,11 @@ from vision_jax.nn.backbones.resnet import (
   wide_resnet50_2,
   wide_resnet101_2,
 )
+from vision_jax.nn.backbones.squeezenet import (
+  SqueezeNet,
+  squeezenet1_0,
+  squeezenet1_1,
+)
 from vision_jax.nn.backbones.vgg import (
   VGG,
   fold_batch_norm,
@@ -37,14 +58,30 @@ from vision_jax.nn.backbones.vgg import (
   vgg19_bn,
   vgg_small,
 )
+from vision_jax.nn.backbones.xception_net import Xception, xception
 
 __all__ = [
   "MODELS",
   "VGG",
   "AlexNet",
+  "Darknet",
+  "DarknetConv",
+  "DenseNet",
+  "MobileNetV2",
+  "MobileNetV3",
   "ResNet",
+  "SqueezeNet",
+  "Xception",
   "alexnet",
+  "darknet53",
+  "densenet121",
+  "densenet161",
+  "densenet169",
+  "densenet201",
   "fold_batch_norm",
+  "mobilenet_v2",
+  "mobilenet_v3_large",
+  "mobilenet_v3_small",
   "resnet18",
   "resnet34",
   "resnet50",
@@ -54,6 +91,8 @@ __all__ = [
   "resnext50_32x4d",
   "resnext101_32x8d",
   "resnext101_64x4d",
+  "squeezenet1_0",
+  "squeezenet1_1",
   "vgg11",
   "vgg11_bn",
   "vgg13",
@@ -65,10 +104,19 @@ __all__ = [
   "vgg_small",
   "wide_resnet50_2",
   "wide_resnet101_2",
+  "xception",
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
   "alexnet": alexnet,
+  "darknet53": darknet53,
+  "densenet121": densenet121,
+  "densenet161": densenet161,
+  "densenet169": densenet169,
+  "densenet201": densenet201,
+  "mobilenet_v2": mobilenet_v2,
+  "mobilenet_v3_large": mobilenet_v3_large,
+  "mobilenet_v3_small": mobilenet_v3_small,
   "resnet18": resnet18,
   "resnet34": resnet34,
   "resnet50": resnet50,
@@ -78,6 +126,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "resnext50_32x4d": resnext50_32x4d,
   "resnext101_32x8d": resnext101_32x8d,
   "resnext101_64x4d": resnext101_64x4d,
+  "squeezenet1_0": squeezenet1_0,
+  "squeezenet1_1": squeezenet1_1,
   "vgg11": vgg11,
   "vgg11_bn": vgg11_bn,
   "vgg13": vgg13,
@@ -89,4 +139,5 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "vgg_small": vgg_small,
   "wide_resnet50_2": wide_resnet50_2,
   "wide_resnet101_2": wide_resnet101_2,
+  "xception": xception,
 }
