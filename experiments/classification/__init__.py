@@ -1,0 +1,1 @@
+"""Image classification: training, fine-tuning and exact evaluation."""

@@ -1,0 +1,1 @@
+"""What a train step needs on devices that are not here."""
