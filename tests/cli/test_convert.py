@@ -1,5 +1,7 @@
 """Tests of `vision-jax convert`."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 
@@ -29,6 +31,29 @@ class ConvertTest(command_case.CommandCase):
     self.assertEqual(metadata.arguments, {"num_classes": 5})
     self.assertEqual(metadata.licence, "CC0")
     self.assertEqual(metadata.source, str(source))
+
+  def test_a_file_of_darknet_without_a_classifier(self):
+    def tiny(num_classes=1000):
+      return backbones.Darknet((1, 1, 1, 1, 1), 4, num_classes)
+
+    self.enterContext(mock.patch.dict(backbones.MODELS, darknet53=tiny))
+    self.enterContext(mock.patch.object(backbones, "darknet53", tiny))
+    layers = weights.darknet_layers(tiny(None))
+    numbers = np.random.default_rng(0).random(sum(x.size for x in layers))
+    header = np.array([0, 2, 0, 0, 0], "<i4").tobytes()
+    source = self.save_bytes(
+      "darknet53.conv.74", header + numbers.astype("<f4").tobytes()
+    )
+    out = self.folder / "net.safetensors"
+    result = self.run_command("convert", "darknet53", source, "--out", out)
+    self.assertEqual((result.code, result.err), (0, ""), result)
+    module, variables, metadata = weights.load_model(out)
+    self.assertIsNone(module.num_classes)
+    self.assertEqual(metadata.preprocessing.crop, 256)
+    np.testing.assert_array_equal(
+      variables["params"]["conv0"]["norm"]["bias"],
+      numbers[:4].astype(np.float32),
+    )
 
   def test_half_precision_is_smaller(self):
     source, _ = self._source(num_classes=5)

@@ -34,7 +34,25 @@ class InfoTest(command_case.CommandCase):
     result = self.run_command("info", "vgg16", "--weights", "none.safetensors")
     self.assertEqual(result.code, 2)
 
+  def test_all_networks(self):
+    result = self.run_command("info", "--all")
+    self.assertEqual((result.code, result.err), (0, ""), result)
+    for row in (
+      r"resnet50 +IMAGENET1K_V2 +resnet50-11ad3fa6\.pth +80\.86",
+      r"vgg16 +IMAGENET1K_FEATURES +vgg16_features-amdegroot-\w+\.pth$",
+      r"darknet53 +from_darknet +darknet53\.weights +77\.20",
+      r"xception +from_keras +xception_weights_tf_\w+\.h5 +79\.00",
+      r"vgg_small +bundled +vgg_small\.safetensors$",
+    ):
+      self.assertRegex(result.out, "(?m)^" + row)
+    # A head, a line, and as many rows as there are weights.
+    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 2)
+
   def test_bad_input(self):
+    result = self.run_command("info")
+    self.assert_one_line(result, 2, "expected the name of a network, or --all")
+    result = self.run_command("info", "vgg16", "--all")
+    self.assert_one_line(result, 2, "leave out 'vgg16'")
     result = self.run_command("info", "vgg99")
     self.assert_one_line(result, 2, "unknown model 'vgg99'; known: .*vgg16")
     result = self.run_command("info", "vgg16", "--image-size", 0, 3)

@@ -1,4 +1,4 @@
-"""`vision-jax convert`: weights of torchvision to our own files."""
+"""`vision-jax convert`: weights of other frameworks to our own files."""
 
 import dataclasses
 import pathlib
@@ -21,8 +21,8 @@ class ConvertOptions(CommonOptions):
 
   Attributes:
     name: Name of the network, for example vgg16.
-    source: A .pth, .safetensors or .npz file, or published weights such as
-      IMAGENET1K_V1.
+    source: A .pth, .safetensors or .npz file, one of darknet (.weights) or
+      Keras (.h5), or published weights such as IMAGENET1K_V1.
     out: File to write, ending in .safetensors.
     dtype: Type of the stored kernels.
     licence: Licence of the weights, kept in the file.
@@ -45,13 +45,12 @@ class ConvertOptions(CommonOptions):
     from vision_jax import weights
 
     module, variables, preprocess = weights.resolve(self.name, self.source)
-    classes = getattr(module, "num_classes", None)
     weights.save_weights(
       self.out,
       variables,
       metadata=weights.WeightsMetadata(
         self.name,
-        {} if classes is None else {"num_classes": classes},
+        {"num_classes": module.num_classes},
         source=self.source,
         preprocessing=preprocess,
         licence=self.licence,

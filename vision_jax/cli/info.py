@@ -1,4 +1,4 @@
-"""`vision-jax info`: the layers of a network and what they cost."""
+"""`vision-jax info`: the networks, their layers and what they cost."""
 
 import dataclasses
 import pathlib
@@ -27,18 +27,29 @@ class InfoOptions(CommonOptions):
 
   Attributes:
     model: Name of the network, for example vgg16.
+    all: List the networks instead, with what weights there are for them.
     image_size: Height and width of the input.
     weights: "bundled" or a converted .safetensors file, to print its card.
     out: JSON file to write the table to.
   """
 
-  model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
+  model: tyro.conf.Positional[
+    Annotated[str | None, tyro.conf.arg(metavar="[MODEL]")]
+  ] = None
+  all: bool = False
   image_size: tuple[int, int] = (224, 224)
   weights: str | None = None
   out: pathlib.Path | None = None
 
   def run(self) -> int:
     """Runs the command and returns its exit code."""
+    if self.all:
+      if self.model is not None:
+        raise UserError(f"--all lists every network; leave out '{self.model}'")
+      print(_all_networks())
+      return 0
+    if self.model is None:
+      raise UserError("expected the name of a network, or --all")
     if min(self.image_size) < 1:
       raise UserError(f"--image-size must be positive, got {self.image_size}")
     if self.out is not None:
@@ -98,6 +109,25 @@ class InfoOptions(CommonOptions):
     return 0
 
 
+def _all_networks() -> str:
+  """A row for each network and weights, with the published accuracy."""
+  from vision_jax import nn, weights
+
+  rows = []
+  for model in sorted(nn.backbones.MODELS):
+    for name, entry in weights.CATALOG.get(model, {}).items():
+      top = "" if entry.features_only else f"{entry.accuracy:.2f}"
+      rows.append((model, name, entry.file, top))
+    if model in weights.FOREIGN:
+      foreign = weights.FOREIGN[model]
+      top = f"{foreign.accuracy:.2f}"
+      rows.append((model, foreign.reader, foreign.file, top))
+    if model in weights.BUNDLED:
+      rows.append((model, "bundled", weights.BUNDLED[model], ""))
+  headers = ("model", "weights", "file", "top-1 %")
+  return format_columns(headers, rows, left=3)
+
+
 def _weights_text(model: str, source: str | None) -> str:
   """The card of a weights file, or what weights there are."""
   from vision_jax import weights
@@ -107,6 +137,9 @@ def _weights_text(model: str, source: str | None) -> str:
       name if entry.features_only else f"{name} (top-1 {entry.accuracy:.2f} %)"
       for name, entry in weights.CATALOG.get(model, {}).items()
     ]
+    if model in weights.FOREIGN:
+      foreign = weights.FOREIGN[model]
+      names.append(f"{foreign.file} (top-1 {foreign.accuracy:.2f} %)")
     names += ["bundled"] if model in weights.BUNDLED else []
     return "weights: " + (", ".join(names) or "random only")
   if source == "bundled":
