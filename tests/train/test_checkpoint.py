@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
+import subprocess
 
 import chex
 import jax
@@ -56,7 +58,7 @@ class CheckpointsTest(chex.TestCase):
       for step in steps:
         checkpoints.save(step, make_state(step), extra={"at": step})
 
-  @parameterized.parameters((8, 1), (8, 2), (1, 8))
+  @parameterized.parameters((8, 1), (8, 2), (8, 4), (1, 8))
   def test_restores_onto_other_devices(self, before, after):
     state = on_devices(make_state(3), before)
     with train.Checkpoints(self.folder) as checkpoints:
@@ -144,13 +146,14 @@ class CheckpointsTest(chex.TestCase):
     with train.Checkpoints(self.folder) as checkpoints:
       self.assertEqual(checkpoints.restore_latest(make_state()).step, 1)
 
-  def test_any_damage_of_any_file_is_noticed(self):
+  def test_damage_of_any_part_is_noticed(self):
+    # Every file: tests of checksums. Here what reads them.
     self.fill([1, 2])
     kept = self.folder.with_name("kept")
     shutil.copytree(self.folder, kept)
-    files = [p for p in (kept / "2").rglob("*") if p.is_file()]
-    files = [p for p in files if p.parent != kept / "2"]
+    files = sorted(p for p in (kept / "2").glob("*/**/*") if p.is_file())
     self.assertGreater(len(files), 8)
+    files = [*files[::3], kept / "2" / "meta" / "metadata"]
     target = make_state()
     for number, file in enumerate(files):
       shutil.rmtree(self.folder)
@@ -158,18 +161,94 @@ class CheckpointsTest(chex.TestCase):
       path = self.folder / file.relative_to(kept)
       data = bytearray(path.read_bytes())
       if number % 3 == 0:
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
+        path.unlink()
       elif number % 3 == 1:
         path.write_bytes(data[: len(data) // 2])
       else:
-        path.unlink()
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
       with train.Checkpoints(self.folder) as checkpoints:
         restored = checkpoints.restore_latest(target)
       self.assertEqual(restored.step, 1, path)
       assert_same(restored.state, make_state(1))
       self.assertIn(path.name, self.log.text)
     self.assertNotIn("Traceback", self.log.text)
+
+  def test_step_of_another_model_is_passed_over(self):
+    other = train.create_state(
+      {"w": jnp.zeros((4, 5))}, {}, optax.sgd(0.1), jax.random.key(0)
+    )
+    self.fill([1])
+    with train.Checkpoints(self.folder) as checkpoints:
+      checkpoints.save(2, other)
+    with train.Checkpoints(self.folder) as checkpoints:
+      self.assertEqual(checkpoints.restore_latest(make_state()).step, 1)
+      self.assertIn("2 cannot be used", self.log.text)
+      self.assertIn("another model", self.log.text)
+      with self.assertRaisesRegex(
+        train.CheckpointError, "step 2 in .* cannot be used: .*another model"
+      ):
+        checkpoints.restore(2, make_state())
+      checkpoints.save(2, make_state(2))
+      self.assertEqual(checkpoints.restore_latest(make_state()).step, 2)
+    self.assertTrue((self.folder / "damaged" / "2").is_dir())
+
+  def test_full_disk_leaves_the_earlier_steps(self):
+    self.folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs"]
+    try:
+      subprocess.run([*mount, self.folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+      pytest.skip("needs the right to mount a small disk")
+    self.addCleanup(subprocess.run, ["umount", "-l", self.folder], check=True)
+    disk = self.folder / "disk"
+    steps = []
+    with train.Checkpoints(disk, keep=99) as checkpoints:
+      with self.assertRaisesRegex(
+        train.CheckpointError,
+        r"saving step \d+ in .*disk failed, 0\.\d MiB of 0\.1 MiB are free "
+        r".*earlier steps \[1.*\] are intact.*No space left",
+      ):
+        for step in range(1, 99):
+          checkpoints.save(step, make_state(step))
+          checkpoints.wait()
+          steps.append(step)
+      self.assert_usable(checkpoints, steps)
+      # With room again the same object goes on.
+      shutil.rmtree(disk / "1")
+      checkpoints.save(99, make_state(99))
+      self.assertEqual(checkpoints.restore_latest(make_state()).step, 99)
+
+  def test_failed_write_leaves_the_earlier_steps(self):
+    # Stands for the full disk where nothing can be mounted.
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    with train.Checkpoints(self.folder) as checkpoints:
+      checkpoints.save(1, make_state(1))
+      checkpoints.wait()
+      large = make_state(2)._replace(
+        params=np.random.default_rng(0).random(1 << 20)
+      )
+      resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+      checkpoints.save(2, large)
+      with self.assertRaisesRegex(
+        train.CheckpointError, r"step 2 .*steps \[1\] are.*File too large"
+      ):
+        checkpoints.save(3, make_state(3))
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+      self.assert_usable(checkpoints, [1])
+      checkpoints.save(3, make_state(3))
+      self.assertEqual(checkpoints.restore_latest(make_state()).step, 3)
+
+  def assert_usable(self, checkpoints, steps):
+    """The steps are there, nothing else is, and the newest can be restored."""
+    self.assertGreater(len(steps), 0)
+    self.assertEqual(checkpoints.all_steps(), steps)
+    names = {p.name for p in pathlib.Path(checkpoints.directory).iterdir()}
+    self.assertEqual(names, {str(step) for step in steps})
+    restored = checkpoints.restore_latest(make_state())
+    self.assertEqual(restored.step, steps[-1])
+    assert_same(restored.state, make_state(steps[-1]))
 
   @parameterized.parameters("metrics", "state")
   def test_run_goes_on_after_damage(self, what):

@@ -44,6 +44,13 @@ class LoggersTest(chex.TestCase):
       ],
     )
 
+  def test_full_disk_names_the_file(self):
+    logger = train.JsonLinesLogger("/dev/full")
+    with self.assertRaisesRegex(
+      OSError, "cannot write step 7 .No space left.*'/dev/full'"
+    ):
+      logger.write(7, {"loss": 0.5})
+
   def test_rewind_drops_later_and_broken_lines(self):
     path = self.folder / "run" / "log.jsonl"
     logger = train.JsonLinesLogger(path)

@@ -4,9 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 
 import chex
@@ -183,68 +180,6 @@ class RestartTest(chex.TestCase):
       state = fit(make_state(), batches, num_steps=12, checkpoints=checkpoints)
     self.assertIs(signal.getsignal(signal.SIGTERM), before)
     assert_same(state, fit(make_state(), batches, num_steps=12))
-
-  def test_program_killed_then_terminated(self):
-    program = textwrap.dedent("""
-      import sys, time
-      import jax, jax.numpy as jnp, numpy as np, optax
-      from vision_jax import train
-
-      def loss_fn(params, batch_stats, batch, key):
-        return {"l2": (((batch - params) ** 2).sum(), batch.size)}, None
-
-      def batches(step):
-        print(step, flush=True)
-        time.sleep(0.01)
-        return np.full(4, step, np.float32)
-
-      tx = optax.sgd(0.1)
-      state = train.create_state(jnp.zeros(()), {}, tx, jax.random.key(0))
-      step_fn = train.make_step(loss_fn, tx, devices=jax.devices()[:1])
-      with train.Checkpoints(sys.argv[1]) as checkpoints:
-        train.fit(step_fn, state, batches, num_steps=10**6,
-                  checkpoints=checkpoints, checkpoint_every=2, progress=False)
-    """)
-    folder = self.folder / "c"
-
-    def run(updates, signal_number):
-      """First step of a run, and its error output after a signal."""
-      process = subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-        cwd=pathlib.Path(train.__file__).parents[2],
-      )
-      first = process.stdout.readline().strip()
-      for _ in range(updates):
-        last = process.stdout.readline().strip()
-        self.assertTrue(last, "the program ended early")
-      process.send_signal(signal_number)
-      _, error = process.communicate(timeout=60)
-      return int(first), int(last), process.returncode, error
-
-    first, last, code, error = run(20, signal.SIGKILL)
-    self.assertEqual((first, code), (0, -signal.SIGKILL), error)
-    killed = last
-    first, last, code, error = run(20, signal.SIGTERM)
-    # Two saves at most were not finished when the first run was killed.
-    self.assertBetween(first, killed - 4, killed + 4)
-    self.assertEqual(code, 143, error)
-    self.assertNotIn("Traceback", error)
-    done = int(error.split("SIGTERM: saved step ")[1].split(",")[0])
-    self.assertGreater(done, last)
-    state = train.create_state(
-      jnp.zeros(()), {}, optax.sgd(0.1), jax.random.key(0)
-    )
-    with train.Checkpoints(folder) as checkpoints:
-      restored = checkpoints.restore_latest(state)
-    self.assertEqual(restored.step, done)
-    wanted = 0.0
-    for step in range(done):
-      wanted -= 0.2 * (wanted - step)
-    np.testing.assert_allclose(restored.state.params, wanted, rtol=1e-4)
 
 
 class GuardTest(chex.TestCase):

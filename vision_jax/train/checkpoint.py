@@ -10,32 +10,31 @@ Layout of a directory of checkpoints::
   trash/            steps about to be deleted (a kill never half-deletes a step)
   damaged/          steps that could not be read, set aside at the next save
 
-The sums are written before a step gets its final name. Without them a flipped
-bit in the arrays is read without complaint, and a missing file raises errors of
-many types; with them each damage is found before anything is read.
+The sums are written before a step gets its final name, and checked before it is
+read. With several processes each call is made by all of them, in the same
+order; process 0 alone renames, deletes and judges, and the others follow it.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
 import shutil
 import types
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+from vision_jax.train import distributed, placement, step_folders
+from vision_jax.train.checksums import find_damage, write_checksums
 
 __all__ = ["CheckpointError", "Checkpoints", "Restored"]
 
 _logger = logging.getLogger(__name__)
-_SUMS = "_CRC32.json"
-_TEMPORARY = ".orbax-checkpoint-tmp"
+_EMPTY = "the folder is empty"
 
 
 class CheckpointError(RuntimeError):
@@ -64,6 +63,10 @@ class Checkpoints:
   newest `keep` steps are kept, and the best one beside them. Each step carries
   checksums. Use it as a context manager, or call `close`, so that the last save
   finishes.
+
+  With several processes the directory is on a file system that all of them see,
+  and every method is called by all of them. What was saved by any number of
+  processes and devices can be restored by any other.
 
   Attributes:
     directory: absolute path.
@@ -102,6 +105,7 @@ class Checkpoints:
     Raises:
       ValueError: on a wrong `keep` or `mode`.
       NotADirectoryError: if the path is a file.
+      CheckpointError: if not all processes see the directory.
     """
     if keep < 1:
       raise ValueError(f"Checkpoints: `keep` must be at least 1, got {keep}.")
@@ -119,9 +123,8 @@ class Checkpoints:
     self._mode = mode
     self._damaged: set[int] = set()
     self._saving: int | None = None
-    self._set_aside(
-      step for step in self._step_folders() if not self._metrics_readable(step)
-    )
+    distributed.on_first_process(self._prepare)
+    self._check_shared()
     kept: list[policies.PreservationPolicy] = [policies.LatestN(keep)]
     if best is not None:
       kept.append(
@@ -173,12 +176,12 @@ class Checkpoints:
       metrics: numbers of this step, stored to rank it by `best`, which must be
         among them. NaN ranks last; so does a step without metrics.
       extra: anything that JSON holds, for example the position of a data
-        iterator.
+        iterator; that of process 0 is stored.
 
     Raises:
       ValueError: if `step` is not above the latest one.
       KeyError: if `metrics` lacks the metric `best`.
-      Exception: the failure of the previous save, if it failed.
+      CheckpointError: if the previous save failed, or this one already has.
     """
     numbers = {name: float(v) for name, v in (metrics or {}).items()}
     if metrics is not None and self.best is not None:
@@ -188,8 +191,8 @@ class Checkpoints:
           f"{sorted(metrics)}."
         )
     self.wait()
-    self._set_aside(self._damaged)
-    self._remove_leftovers()
+    distributed.on_first_process(self._tidy)
+    self._damaged = set()
     self._manager.reload()
     latest = self.latest_step()
     if latest is not None and step <= latest:
@@ -199,15 +202,20 @@ class Checkpoints:
         "another directory."
       )
     self._saving = step
-    meta = {"leaves": _signature(state), "extra": dict(extra or {})}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-      ),
-      metrics=None if self.best is None else numbers,
-      force=True,
+    meta = {"leaves": placement.signature(state), "extra": dict(extra or {})}
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(placement.to_global(state)),
+      meta=ocp.args.JsonSave(meta),
     )
+    try:
+      self._manager.save(
+        step,
+        args=args,
+        metrics=None if self.best is None else numbers,
+        force=True,
+      )
+    except Exception as error:  # in files, networks or services: many types
+      raise self._failed(error) from error
 
   def restore_latest(self, target: Any) -> Restored | None:
     """Restores the newest step that can be read.
@@ -226,28 +234,31 @@ class Checkpoints:
       CheckpointError: if there are checkpoints and none can be used.
     """
     self.wait()
-    reasons: dict[int, Exception] = {}
+    reasons: dict[int, str] = {}
+    wanted = placement.signature(target)
     for step in sorted(self.all_steps(), reverse=True):
-      if not os.listdir(self._path(step)):
-        reason: Exception = CheckpointError("the folder is empty")
-      else:
+      reason = self._judge(step, wanted)
+      if reason is None:
         try:
-          restored = self.restore(step, target)
+          restored = self._read(step, target)
         except Exception as error:  # whatever it is, older steps remain
-          reason = error
+          if jax.process_count() > 1:
+            raise  # the others may have read it; they end with this process
+          reason = _short(error)
         else:
           self._damaged |= set(reasons)
           return restored
-      _logger.warning(
-        "checkpoint %s cannot be used and is passed over: %s",
-        self._path(step),
-        _short(reason),
-      )
+      if jax.process_index() == 0:
+        _logger.warning(
+          "checkpoint %s cannot be used and is passed over: %s",
+          self._path(step),
+          reason,
+        )
       reasons[step] = reason
-    if all(not os.listdir(self._path(step)) for step in reasons):
+    if all(reason == _EMPTY for reason in reasons.values()):
       self._damaged |= set(reasons)
       return None
-    lines = "".join(f"\n  {s}: {_short(e)}" for s, e in reasons.items())
+    lines = "".join(f"\n  {s}: {reason}" for s, reason in reasons.items())
     raise CheckpointError(
       f"Checkpoints.restore_latest: none of the {len(reasons)} checkpoints in "
       f"{self.directory} can be used; to start afresh use another directory."
@@ -295,17 +306,13 @@ class Checkpoints:
         f"Checkpoints.restore: `step` must be one of {self.all_steps()}, got "
         f"{step}."
       )
-    self._check_sums(step)
-    args = ocp.args
-    meta = self._manager.restore(
-      step, args=args.Composite(meta=args.JsonRestore())
-    )["meta"]
-    _check_signature(meta["leaves"], _signature(target))
-    placed = jax.tree.map(_abstract, target)
-    state = self._manager.restore(
-      step, args=args.Composite(state=args.StandardRestore(placed))
-    )["state"]
-    return Restored(step, state, meta["extra"])
+    reason = self._judge(step, placement.signature(target))
+    if reason is not None:
+      raise CheckpointError(
+        f"Checkpoints.restore: step {step} in {self.directory} cannot be used: "
+        f"{reason}"
+      )
+    return self._read(step, target)
 
   def all_steps(self) -> list[int]:
     """Steps in the directory, ascending, sound or not."""
@@ -323,14 +330,30 @@ class Checkpoints:
     return step
 
   def wait(self) -> None:
-    """Waits for the save in progress; raises its error if it failed."""
-    self._manager.wait_until_finished()
+    """Waits for the save in progress.
+
+    Raises:
+      CheckpointError: if it failed (a full disk, say). Earlier steps are as
+        they were, what was written of the failed one is removed, and a later
+        save may succeed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:  # in files, networks or services: many types
+      raise self._failed(error) from error
 
   def close(self) -> None:
-    """Waits and closes; the object must not be used afterwards."""
-    self._manager.close()
-    if self._saving is not None:
-      self._remove_leftovers()
+    """Waits and closes; the object must not be used afterwards.
+
+    Raises:
+      CheckpointError: if the save in progress failed.
+    """
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+    if self._saving is not None and jax.process_index() == 0:
+      step_folders.remove_leftovers(self.directory)
 
   def _path(self, step: int) -> str:
     return os.path.join(self.directory, str(step))
@@ -341,138 +364,104 @@ class Checkpoints:
     worst = -math.inf if self._mode == "max" else math.inf
     return worst if value is None or math.isnan(value) else float(value)
 
-  def _step_folders(self) -> list[int]:
-    if not os.path.isdir(self.directory):
-      return []
-    return [int(n) for n in os.listdir(self.directory) if n.isdecimal()]
+  def _prepare(self) -> None:
+    """Process 0, when opening: the directory, without what orbax chokes on."""
+    os.makedirs(self.directory, exist_ok=True)
+    step_folders.set_aside(
+      self.directory,
+      [
+        step
+        for step in step_folders.step_numbers(self.directory)
+        if not step_folders.metrics_readable(self.directory, step)
+      ],
+    )
 
-  def _metrics_readable(self, step: int) -> bool:
-    """Orbax reads metrics when opening and cannot stand broken ones."""
-    try:
-      with open(os.path.join(self._path(step), "metrics", "metrics")) as file:
-        return isinstance(json.load(file), dict)
-    except OSError:
-      return True
-    except ValueError:
-      return False
-
-  def _set_aside(self, steps: Any) -> None:
-    """Moves unreadable steps out of the way, deleting nothing."""
-    for step in sorted(steps):
-      target = os.path.join(self.directory, "damaged", str(step))
-      if jax.process_index() == 0 and os.path.isdir(self._path(step)):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        number = 0
-        while os.path.exists(target):
-          number += 1
-          target = os.path.join(self.directory, "damaged", f"{step}-{number}")
-        os.rename(self._path(step), target)
-        _logger.warning(
-          "checkpoint %d cannot be read; moved to %s", step, target
-        )
-    self._damaged = set()
-
-  def _remove_leftovers(self) -> None:
-    """Deletes trash, and what a killed save left behind."""
-    if jax.process_index() != 0:
+  def _check_shared(self) -> None:
+    """Raises if some processes look at another directory of that name."""
+    if jax.process_count() == 1:
       return
-    names = [n for n in os.listdir(self.directory) if _TEMPORARY in n]
-    for name in [*names, "trash"]:
-      shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
+    token = os.path.join(self.directory, f"shared-{os.getpid()}.tmp")
+    name = distributed.on_first_process(lambda: os.path.basename(_touch(token)))
+    own = os.path.join(self.directory, name)
+    seen = distributed.exchange(os.path.exists(own))
+    if jax.process_index() == 0:
+      os.remove(token)
+    if not all(seen):
+      blind = [number for number, sees in enumerate(seen) if not sees]
+      raise CheckpointError(
+        f"Checkpoints: `directory` must be on a file system that all processes "
+        f"share, got {self.directory}, which processes {blind} do not see as "
+        "process 0 does."
+      )
+
+  def _tidy(self) -> None:
+    """Process 0, before a save: nothing is in the way of the new step."""
+    step_folders.set_aside(self.directory, self._damaged)
+    step_folders.remove_leftovers(self.directory)
+
+  def _failed(self, error: Exception) -> CheckpointError:
+    """The error of a save in plain words; the directory is as before it."""
+    if jax.process_index() == 0:
+      step_folders.remove_leftovers(self.directory)
+    self._manager.reload()
+    usage = shutil.disk_usage(self.directory)
+    return CheckpointError(
+      f"Checkpoints: saving step {self._saving} in {self.directory} failed, "
+      f"{usage.free / 2**20:.1f} MiB of {usage.total / 2**20:.1f} MiB are free "
+      f"there; the earlier steps {self.all_steps()} are intact. "
+      f"{_short(error)}"
+    )
 
   def _write_sums(self) -> None:
     """Runs in the background, just before a step gets its final name."""
     if jax.process_index() != 0 or self._saving is None:
       return
-    for name in os.listdir(self.directory):
-      if name == str(self._saving) or name.startswith(
-        f"{self._saving}{_TEMPORARY}"
-      ):
-        folder = os.path.join(self.directory, name)
-        with open(os.path.join(folder, _SUMS), "w") as file:
-          json.dump(_sums(folder), file)
+    for folder in step_folders.unfinished(self.directory, self._saving):
+      write_checksums(folder)
 
-  def _check_sums(self, step: int) -> None:
-    """Compares every file with the sums written at its time."""
-    try:
-      with open(os.path.join(self._path(step), _SUMS)) as file:
-        wanted = json.load(file)
-    except (OSError, ValueError) as error:
-      raise CheckpointError(f"file {_SUMS} cannot be read ({error})") from error
-    found = _sums(self._path(step))
-    for name in sorted(wanted):
-      if name not in found:
-        raise CheckpointError(f"file {name} is missing")
-      if found[name] != wanted[name]:
-        raise CheckpointError(
-          f"file {name} is damaged: size and CRC-32 are {found[name]}, were "
-          f"{wanted[name]}"
-        )
+  def _judge(self, step: int, wanted: Mapping[str, list[Any]]) -> str | None:
+    """Why a step cannot be used, as process 0 sees it; None if it can."""
 
+    def look() -> str | None:
+      folder = self._path(step)
+      if not os.path.isdir(folder) or not os.listdir(folder):
+        return _EMPTY
+      damage = find_damage(folder)
+      if damage is not None:
+        return damage
+      try:
+        saved = self._read_meta(step)["leaves"]
+      except Exception as error:  # sound files, but not ours
+        return _short(error)
+      return placement.find_differences(saved, wanted)
 
-def _sums(folder: str) -> dict[str, list[int]]:
-  """Relative path -> [size, CRC-32] of every file of a step's items.
+    return distributed.on_first_process(look)
 
-  Files beside the items (a time stamp) change later and are not needed to read.
-  """
-  sums = {}
-  for root, _, names in os.walk(folder):
-    for name in names if root != folder else ():
-      path = os.path.join(root, name)
-      size, crc = 0, 0
-      with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-          size, crc = size + len(block), zlib.crc32(block, crc)
-      sums[os.path.relpath(path, folder)] = [size, crc]
-  return sums
+  def _read_meta(self, step: int) -> dict[str, Any]:
+    # Not by the manager, which would let the processes wait for each other.
+    with open(os.path.join(self._path(step), "meta", "metadata")) as file:
+      return json.load(file)
+
+  def _read(self, step: int, target: Any) -> Restored:
+    """A step that was judged sound."""
+    extra = self._read_meta(step)["extra"]
+    args = ocp.args
+    restored = self._manager.restore(
+      step,
+      args=args.Composite(state=args.StandardRestore(placement.target(target))),
+    )["state"]
+    return Restored(step, placement.place_like(restored, target), extra)
 
 
-def _signature(tree: Any) -> dict[str, list[Any]]:
-  """Path -> [dtype, shape] of every leaf."""
-  signature = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    signature[jax.tree_util.keystr(path)] = [str(leaf.dtype), list(leaf.shape)]
-  return signature
-
-
-def _check_signature(
-  saved: Mapping[str, list[Any]], wanted: Mapping[str, list[Any]]
-) -> None:
-  """Raises if a checkpoint holds other arrays than wanted."""
-  problems = [
-    f"{name} is not in the checkpoint" for name in wanted.keys() - saved
-  ]
-  problems += [
-    f"{name} is in the checkpoint only" for name in saved.keys() - wanted
-  ]
-  problems += [
-    f"{name} is {saved[name]} in the checkpoint, {wanted[name]} wanted"
-    for name in saved.keys() & wanted.keys()
-    if saved[name] != wanted[name]
-  ]
-  if problems:
-    # Statistics of the optimizer only repeat what differs in the parameters.
-    problems.sort(key=lambda text: (text.startswith(".opt_state"), text))
-    shown = "; ".join(problems[:4])
-    raise CheckpointError(
-      f"it belongs to another model or optimizer ({len(problems)} "
-      f"differences): {shown}"
-    )
-
-
-def _abstract(leaf: Any) -> Any:
-  """Shape, dtype and placement of a target's leaf."""
-  if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-    sharding = leaf.sharding
-    if sharding is None:
-      sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-  return leaf
+def _touch(path: str) -> str:
+  """Makes an empty file."""
+  with open(path, "w"):
+    return path
 
 
 def _short(error: Exception) -> str:
-  """First line of an error, at most 300 characters."""
-  with contextlib.suppress(IndexError):
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
-  return type(error).__name__
+  """Type and first line of an error; of a long one both ends, which tell."""
+  line = (str(error).splitlines() or [""])[0]
+  if len(line) > 300:
+    line = f"{line[:140]} ... {line[-140:]}"
+  return f"{type(error).__name__}: {line}"

@@ -62,14 +62,25 @@ class JsonLinesLogger:
       os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Appends a line; numbers that JSON lacks (NaN) become null."""
+    """Appends a line; numbers that JSON lacks (NaN) become null.
+
+    Raises:
+      OSError: naming the file, if it cannot be written (a full disk).
+    """
     if not self._active:
       return
-    if self._file is None:
-      self._file = open(self._path, "a", encoding="utf-8")
     line = json.dumps(_plain({"step": int(step), **values}), allow_nan=False)
-    self._file.write(line + "\n")
-    self._file.flush()
+    try:
+      if self._file is None:
+        self._file = open(self._path, "a", encoding="utf-8")
+      self._file.write(line + "\n")
+      self._file.flush()
+    except OSError as error:  # a full disk does not say which file it means
+      raise OSError(
+        error.errno,
+        f"JsonLinesLogger: cannot write step {step} ({error.strerror})",
+        self._path,
+      ) from error
 
   def rewind(self, step: int) -> None:
     """Drops lines of later steps and lines that were cut off."""

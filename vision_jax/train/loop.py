@@ -1,31 +1,28 @@
 """The training loop: resume, step, watch, log, evaluate, save."""
 
-import contextlib
 import dataclasses
-import itertools
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from vision_jax.train.batch_source import Batches, BatchSource
 from vision_jax.train.checkpoint import Checkpoints
 from vision_jax.train.loggers import Logger
 from vision_jax.train.state import TrainState
+from vision_jax.train.stopping import Preempted, StopRequest, stop_on_sigterm
 
-__all__ = ["NonFiniteError", "Preempted", "Timing", "fit"]
+__all__ = ["NonFiniteError", "Timing", "fit"]
 
 _log = logging.getLogger(__name__)
 _WATCHED = ("loss", "grad_norm")
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, Mapping[str, Any]]]
 EvalFn = Callable[[TrainState], Mapping[str, float]]
-Batches = Callable[[int], Any] | Iterable[Any]
 
 
 class NonFiniteError(FloatingPointError):
@@ -43,18 +40,6 @@ class NonFiniteError(FloatingPointError):
     self.names = tuple(names)
 
 
-class Preempted(SystemExit):
-  """The run was asked to end and has saved; ends the program with code 143.
-
-  143 is 128 + SIGTERM: schedulers read it as "ended on request, not finished".
-  """
-
-  def __init__(self, step: int):
-    """Remembers the saved step."""
-    super().__init__(128 + signal.SIGTERM)
-    self.step = step
-
-
 @dataclasses.dataclass
 class Timing:
   """How fast a run was; filled by `fit`.
@@ -62,7 +47,7 @@ class Timing:
   Attributes:
     seconds_to_first_step: from the call to the end of the first update, with
       restoring and compilation.
-    images: examples processed after the first update.
+    images: examples processed after the first update, in all processes.
     seconds: time for them, without evaluation and waiting for checkpoints.
   """
 
@@ -99,6 +84,10 @@ def fit(
   that was stopped and resumed gives bit for bit the parameters of one that was
   not, provided the batches are the same.
 
+  With several processes all of them call it, with their part of each batch, and
+  they stop, save and evaluate after the same updates, also when a signal
+  reaches one of them only. Process 0 shows progress and writes logs.
+
   Every metric of every update is looked at when logging and before saving, so a
   checkpoint never holds a state after a non-finite loss.
 
@@ -132,6 +121,7 @@ def fit(
     NonFiniteError: naming the update, the interval and the loss term.
     ValueError: on intervals below 1, or if batches end too early.
     Preempted: after SIGTERM, when the state is saved.
+    CheckpointError: if saving fails (a full disk); earlier steps stay.
 
   Example:
     >>> from vision_jax import train
@@ -178,10 +168,21 @@ def fit(
     entry.rewind(start)
   try:
     with (
-      _sigterm(checkpoints is not None) as stop,
+      stop_on_sigterm(checkpoints is not None) as stop,
       _bar(start, num_steps, progress) as bar,
     ):
       state = run.train(state, source, started, stop, bar)
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() > 1:  # said now: what follows may wait for the dead
+      _log.error(
+        "fit: process %d of %d cannot go on (%s); if another one has died, its "
+        "output says why. All of them started again go on from the newest "
+        "checkpoint",
+        jax.process_index(),
+        jax.process_count(),
+        str(error).partition("\n")[0][:300],
+      )
+    raise
   finally:
     for entry in loggers:
       entry.close()
@@ -215,9 +216,9 @@ class _Run:
   def train(
     self,
     state: TrainState,
-    source: "_Source",
+    source: BatchSource,
     started: float,
-    stop: threading.Event,
+    stop: StopRequest,
     bar: Any,
   ) -> TrainState:
     """Updates from the state's step to the end."""
@@ -235,9 +236,9 @@ class _Run:
         if len(self.unchecked) >= self.max_in_flight:
           jax.block_until_ready(self.unchecked[-self.max_in_flight])
         self.updates += 1
-        self.images += _batch_size(batch)
+        self.images += _batch_size(batch) * jax.process_count()
       bar.update()
-      stopping = stop.is_set() and step < self.num_steps
+      stopping = stop.reached(step) and step < self.num_steps
       self.act(step, state, source, stopping, bar)
       if stopping and self.checkpoints is not None:
         self.checkpoints.wait()
@@ -249,7 +250,7 @@ class _Run:
     self,
     step: int,
     state: TrainState,
-    source: "_Source",
+    source: BatchSource,
     stopping: bool,
     bar: Any,
   ) -> None:
@@ -279,8 +280,8 @@ class _Run:
       found = {name: float(v) for name, v in self.eval_fn(state).items()}
       self.write(step, {f"eval/{name}": v for name, v in found.items()})
     if saves and self.checkpoints is not None:
-      position = source.position()
-      extra = {} if position is None else {"batches": position}
+      positions = source.positions()
+      extra = {} if positions is None else {"batches": positions}
       self.checkpoints.save(step, state, metrics=found, extra=extra)
       self.saved = step
     self.restart_clock()
@@ -324,47 +325,11 @@ class _Run:
       entry.write(step, values)
 
 
-class _Source:
-  """Batches by number, from a function or an iterable."""
-
-  def __init__(self, batches: Batches):
-    self._function = batches if callable(batches) else None
-    self._iterator: Iterator[Any] = iter(() if callable(batches) else batches)
-    self._stateful = hasattr(self._iterator, "get_state") and hasattr(
-      self._iterator, "set_state"
-    )
-
-  def get(self, step: int) -> Any:
-    """The batch for the update after `step` updates."""
-    if self._function is not None:
-      return self._function(step)
-    for batch in self._iterator:
-      return batch
-    raise ValueError(
-      f"fit: `batches` must last for `num_steps` updates, got the end before "
-      f"update {step + 1}; repeat the data."
-    )
-
-  def position(self) -> Any:
-    """What to save so that the iterator can go on; None if not needed."""
-    return self._iterator.get_state() if self._stateful else None  # type: ignore[attr-defined]
-
-  def resume(self, used: int, position: Any) -> None:
-    """Goes past the batches that a restored state has used."""
-    if self._function is not None:
-      return
-    if self._stateful and position is not None:
-      self._iterator.set_state(position)  # type: ignore[attr-defined]
-    else:
-      for _ in itertools.islice(self._iterator, used):
-        pass
-
-
 def _resume(
   state: TrainState, batches: Batches, checkpoints: Checkpoints | None
-) -> tuple[TrainState, _Source]:
+) -> tuple[TrainState, BatchSource]:
   """The newest saved state and the batches after it, or what was given."""
-  source = _Source(batches)
+  source = BatchSource(batches)
   restored = None if checkpoints is None else checkpoints.restore_latest(state)
   if restored is None:
     return state, source
@@ -372,32 +337,6 @@ def _resume(
   used = restored.step - int(state.step)
   source.resume(used, restored.extra.get("batches"))
   return restored.state, source
-
-
-@contextlib.contextmanager
-def _sigterm(active: bool) -> Iterator[threading.Event]:
-  """Event that SIGTERM sets; a second SIGTERM acts as before."""
-  stop = threading.Event()
-  if not active or threading.current_thread() is not threading.main_thread():
-    yield stop
-    return
-  previous = signal.getsignal(signal.SIGTERM)
-
-  def restore() -> None:
-    signal.signal(
-      signal.SIGTERM, signal.SIG_DFL if previous is None else previous
-    )
-
-  def handle(number: int, frame: Any) -> None:
-    del number, frame
-    stop.set()
-    restore()
-
-  signal.signal(signal.SIGTERM, handle)
-  try:
-    yield stop
-  finally:
-    restore()
 
 
 def _bar(start: int, num_steps: int, progress: bool) -> Any:
