@@ -3,7 +3,10 @@
 Formulations of the same sum; a CPU takes the fastest, everything else
 takes XLA's:
 
-* XLA's convolution;
+* XLA's convolution, with derivatives whose transposes are convolutions in the
+  layout of its fast kernels; what XLA derives by itself is many times slower
+  inside a loop, as that over micro-batches;
+* for a 1 x 1 kernel, the matrix product that it is;
 * for a small kernel over few channels (the first layer of a VGG), a product
   with the gathered patches. XLA's derivative with respect to the image, which
   saliency needs, would convolve 64 channels down to 3, a shape its kernels do
@@ -28,6 +31,7 @@ from jax import lax
 
 __all__ = ["conv2d"]
 
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _MOST_TAPS = 36  # kernel elements over all channels: 3 x 3 x 4
 _FEW_CELLS = 4  # of the result
 # Below, transforming the kernel or the map costs more than the products save.
@@ -65,12 +69,16 @@ def _by_patches(x, kernel, stride, dilation):
 
 def _depthwise(x, kernel, stride, dilation):
   """Depthwise convolution of a padded map as a sum over the taps."""
+  # Without the barriers XLA computes what comes before, and in the derivative
+  # what comes after, once for each tap.
+  x = lax.optimization_barrier(x)
   views = _views(x, kernel.shape[0], stride, dilation)
   # Many sums: half precision would lose digits that a convolution keeps.
   wide = jnp.promote_types(x.dtype, jnp.float32)
   taps = kernel.astype(wide).reshape(len(views), 1, 1, 1, -1)
   terms = [view * tap for view, tap in zip(views, taps, strict=True)]
-  return functools.reduce(operator.add, terms).astype(x.dtype)
+  total = functools.reduce(operator.add, terms).astype(x.dtype)
+  return lax.optimization_barrier(total)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -84,11 +92,11 @@ def _few_channels_jvp(stride, dilation, primals, tangents):
   (x, kernel), (dx, dk) = primals, tangents
   y = _few_channels(x, kernel, stride, dilation)
   return y, _by_patches(dx, kernel, stride, dilation) + _xla(
-    x, dk, stride, 0, dilation, 1
+    x, dk, stride, 0, dilation
   )
 
 
-def _xla(x, kernel, stride, padding, dilation, groups):
+def _xla(x, kernel, stride, padding, dilation, groups=1, layout=_LAYOUT):
   """XLA's convolution."""
   return lax.conv_general_dilated(
     x,
@@ -96,9 +104,34 @@ def _xla(x, kernel, stride, padding, dilation, groups):
     (stride, stride),
     ((padding, padding), (padding, padding)),
     rhs_dilation=(dilation, dilation),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    dimension_numbers=layout,
     feature_group_count=groups,
   )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _plain(x, kernel, stride, padding, dilation):
+  """XLA's convolution without groups, differentiated in its own layout."""
+  return _xla(x, kernel, stride, padding, dilation)
+
+
+@_plain.defjvp
+def _plain_jvp(stride, padding, dilation, primals, tangents):
+  (x, kernel), (dx, dk) = primals, tangents
+  y = _plain(x, kernel, stride, padding, dilation)
+  run = functools.partial(
+    _xla, stride=stride, padding=padding, dilation=dilation
+  )
+  # The transposes of these two are NHWC, HWIO -> NHWC.
+  by_map = run(
+    dx, kernel.transpose(0, 1, 3, 2), layout=("NHWC", "HWOI", "NHWC")
+  )
+  by_kernel = run(
+    x.transpose(3, 1, 2, 0),
+    dk.transpose(2, 0, 1, 3),
+    layout=("CHWN", "IHWO", "HWNC"),
+  )
+  return y, by_map + by_kernel.transpose(2, 0, 1, 3)
 
 
 def _times_b(d: list[jax.Array]) -> list[jax.Array]:
@@ -200,7 +233,10 @@ def conv2d(
   pads = np.array([[0, 0], [padding, padding], [padding, padding], [0, 0]])
   if on_cpu and groups > 1 and kernel.shape[2:] == (1, groups):
     return _depthwise(jnp.pad(x, pads), kernel, stride, dilation)
-  if on_cpu and groups == 1 and kernel.shape[0] > 1:
+  if on_cpu and groups == 1 and kernel.shape[0] == 1:
+    x = jnp.pad(x, pads) if padding else x
+    return jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0])
+  if on_cpu and groups == 1:
     rows, cols = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])
     if rows * cols <= _FEW_CELLS:
       return _by_patches(jnp.pad(x, pads), kernel, stride, dilation)
@@ -214,4 +250,5 @@ def conv2d(
     ):
       pads[1:3, 1] += (high % 2, wide % 2)
       return _winograd(jnp.pad(x, pads), kernel)[:, :high, :wide]
+    return _plain(x, kernel, stride, padding, dilation)
   return _xla(x, kernel, stride, padding, dilation, groups)
