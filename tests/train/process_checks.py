@@ -105,7 +105,7 @@ def save_and_restore(folder, steps):
     if part == 0:
       np.savez(folder / f"{backend}.npz", *saved)
     # What one process has saved: step 3 is damaged, step 2 of another model.
-    for like in (net.make_state(), target):
+    for like in (target, net.make_state()) if backend == "pmap" else (target,):
       with train.Checkpoints(folder / "single") as checkpoints:
         restored = checkpoints.restore_latest(like)
       assert restored.step == 1, restored.step

@@ -16,7 +16,7 @@ from flax import linen as nn
 from vision_jax import train
 
 DEVICES = 2  # in all
-NUM_STEPS = 40
+NUM_STEPS = 30
 SAVE_EVERY = 2
 ROWS = 8
 

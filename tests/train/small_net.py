@@ -110,7 +110,7 @@ def stops():
   full = bool(os.environ.get("VISION_JAX_FULL"))
   return {
     np.float32: (5, 50) if full else (5,),
-    np.float64: (50 if full else 10,),
+    np.float64: (50 if full else 5,),
   }
 
 

@@ -72,11 +72,24 @@ class BatchSourceTest(chex.TestCase):
       source.resume(3, positions)
     self.assertEqual(source.get(0), 20)
     self.assertEqual(self.log.text, "")
-    # Another number of processes: they do not apply.
+    # They are not those of this one process.
     source = BatchSource(Numbers())
     source.resume(3, positions)
     self.assertEqual(source.get(0), 3)
     self.assertIn("saved by 2 processes, now there are 1", self.log.text)
+
+  def test_equal_positions_serve_any_number_of_processes(self):
+    source = BatchSource(Numbers())
+    source.resume(3, [{"next": 8}, {"next": 8}])
+    self.assertEqual(source.get(0), 8)
+    source = BatchSource(Numbers())
+    with (
+      mock.patch.object(jax, "process_count", return_value=4),
+      mock.patch.object(jax, "process_index", return_value=3),
+    ):
+      source.resume(3, [{"next": 9}])
+    self.assertEqual(source.get(0), 9)
+    self.assertEqual(self.log.text, "")
 
   def test_what_is_saved_comes_from_all(self):
     said = [{"next": 0}, {"next": 5}]

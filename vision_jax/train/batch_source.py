@@ -61,23 +61,30 @@ class BatchSource:
 
     Args:
       used: how many batches that were since the beginning.
-      positions: what `positions` returned when the state was saved. Those of
-        another number of processes mean nothing here: batches are then read and
-        dropped, as for iterators without a position.
+      positions: what `positions` returned when the state was saved. If they are
+        all the same (`data.make_pipeline` counts batches), any number of
+        processes can go on from there. Positions that differ mean nothing to
+        another number of processes: batches are then read and dropped, as for
+        iterators without a position.
     """
     if self._function is not None:
       return
     if self._stateful and positions:
-      if len(positions) == jax.process_count():
-        position = positions[jax.process_index()]
+      count = jax.process_count()
+      if len(positions) == count or _all_equal(positions):
+        position = positions[jax.process_index() % len(positions)]
         self._iterator.set_state(position)  # type: ignore[attr-defined]
         return
       _log.warning(
         "the positions of `batches` were saved by %d processes, now there are "
         "%d; reading past the %d batches used so far instead",
         len(positions),
-        jax.process_count(),
+        count,
         used,
       )
     for _ in itertools.islice(self._iterator, used):
       pass
+
+
+def _all_equal(values: list[Any]) -> bool:
+  return all(value == values[0] for value in values)

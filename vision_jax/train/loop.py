@@ -98,7 +98,8 @@ def fit(
       which makes any restart exact; or an iterable. One with `get_state` and
       `set_state` (Grain) has its position saved and restored with the state;
       another must begin where `state` does, and batches that a restored state
-      has used are read and dropped.
+      has used are read and dropped. So are they with another number of
+      processes, if their positions differ.
     num_steps: total number of updates, including those before a restart.
     checkpoints: where to save; None saves nothing.
     checkpoint_every: updates between checkpoints; the last state is saved, too.
