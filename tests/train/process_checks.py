@@ -113,6 +113,33 @@ def save_and_restore(folder, steps):
       assert_equal(restored.state, wanted)
 
 
+def fit(folder, steps):
+  """The loop with either placement: logs, evaluation, saving, resuming."""
+  part, parts = jax.process_index(), jax.process_count()
+  batches = lambda number: net.make_batch(number, part=part, parts=parts)  # noqa: E731
+  for backend, step in steps.items():
+    wanted = net.make_state()
+    for number in range(4):
+      wanted, _ = step(wanted, batches(number))
+    log = folder / f"fit-{backend}.jsonl"
+    for num_steps in (2, 4):
+      timing = train.Timing()
+      with train.Checkpoints(folder / f"fit-{backend}") as checkpoints:
+        state = train.fit(
+          step,
+          net.make_state(),
+          batches,
+          num_steps=num_steps,
+          checkpoints=checkpoints,
+          eval_fn=lambda state: {"step": int(state.step)},
+          logger=train.JsonLinesLogger(log),
+          timing=timing,
+          progress=part > 0,  # which must show nothing there
+        )
+    assert timing.images == net.ROWS
+    assert_equal(state, [np.array(a) for a in net.numbers(wanted)])
+
+
 def assert_equal(state, wanted):
   for a, b in zip(net.numbers(state), wanted, strict=True):
     np.testing.assert_array_equal(a, b)
@@ -162,6 +189,7 @@ def main():
   }
   compare_steps(folder, steps)
   save_and_restore(folder, steps)
+  fit(folder, steps)
   write_logs(folder)
   path = folder / f"found-{jax.process_index()}.json"
   path.write_text(json.dumps(found))

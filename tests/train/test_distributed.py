@@ -166,10 +166,15 @@ def test_one_process_restores_what_two_have_saved(together):
 
 
 def test_only_the_first_process_writes(together):
-  folder, _ = together
+  folder, run = together
   text = (folder / "log.jsonl").read_text()
   assert text == '{"step": 1, "loss": 1.0}\n'
   assert not (folder / "tensorboard").exists()
+  for backend in BACKENDS:
+    lines = (folder / f"fit-{backend}.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == [2, 2, 4, 4]  # losses, evaluation
+  assert "step/s" not in run.stderr
   result = json.loads((folder / "result-0.json").read_text())
   assert result["devices"]["count"] == 8
   assert result["devices"]["processes"] == 2

@@ -1,4 +1,4 @@
-"""Starts the processes of a run on this machine, and ends them together.
+r"""Starts the processes of a run on this machine, and ends them together.
 
 One machine, four processes (each with the accelerators it is told to use)::
 
