@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jax import lax
 
-from experiments.benchmarks import torch_elf
+from experiments.benchmarks import torch_elf, train_cases
 from vision_jax import metrics, ops, weights
 from vision_jax.nn import backbones, layer_table
 from vision_jax.systems import elf
@@ -308,4 +308,10 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "max-pool derivative, 224 x 224 x 64": max_pool_derivative,
   "matching, 500 x 500 x 512": matching,
   "ELF protocol of a pair, 500 points": protocol_scores,
+  "ResNet-18 train step, 32 x 64 x 64": lambda: train_cases.train_step(
+    "resnet18", 64, 32
+  ),
+  "ResNet-50 train step, 8 x 224 x 224": lambda: train_cases.train_step(
+    "resnet50", 224, 8
+  ),
 }

@@ -101,7 +101,7 @@ class Config:
   freeze_norm: bool = False
   data: Data = Data()
   optimizer: Optimizer = Optimizer()
-  epochs: float = 6.0
+  epochs: float = 14.0
   batch_size: int = 64
   accumulate: int = 1
   label_smoothing: float = 0.0

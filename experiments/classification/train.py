@@ -165,4 +165,5 @@ def main() -> None:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
+  train.start_processes()
   main()

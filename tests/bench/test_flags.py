@@ -1,6 +1,7 @@
 """Tests of the compiler flags."""
 
 import os
+import platform
 import subprocess
 import sys
 from unittest import mock
@@ -59,3 +60,43 @@ def test_unknown_versions_are_left_alone():
   ):
     assert not bench.set_cpu_flags()
     assert os.environ["XLA_FLAGS"] == ""
+
+
+FAULTS = """
+import resource, sys
+from vision_jax import bench
+if sys.argv[1] == "kept": bench.set_cpu_flags()
+import jax, jax.numpy as jnp
+w = jnp.ones((64, 64))
+def f(x):
+  y = [x @ w]
+  for _ in range(6): y.append(jnp.tanh(y[-1]) @ w)
+  return sum(v.sum() for v in y)
+f, x = jax.jit(jax.grad(f)), jnp.ones((1 << 16, 64))
+for _ in range(5): f(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4): f(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  "glibc" not in platform.libc_ver()[0], reason="a setting of glibc"
+)
+def test_freed_memory_is_kept():
+  """A program of large arrays gets its pages anew in every call, or not."""
+  environment = dict(os.environ, XLA_FLAGS="")
+  faults = {
+    mode: int(
+      subprocess.run(
+        [sys.executable, "-c", FAULTS, mode],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+      ).stdout
+    )
+    for mode in ("given back", "kept")
+  }
+  assert faults["kept"] < 0.3 * faults["given back"], faults

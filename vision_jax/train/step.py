@@ -200,6 +200,7 @@ def make_step(
     """One update with a global batch."""
     return run(state, batch)
 
+  step.lower = run.lower  # type: ignore[attr-defined]
   return step
 
 
