@@ -136,6 +136,19 @@ class Conv2dTest(chex.TestCase):
     k = np.ones((3, 3, 3, 2), np.float32)
     one = jax.vmap(lambda v: nn.conv2d(v[None], k)[0])(x)
     np.testing.assert_allclose(one, nn.conv2d(jnp.asarray(x), k), rtol=1e-5)
+    kernels = np.random.default_rng(2).normal(size=(4, 3, 3, 1, 3))
+    kernels = jnp.asarray(kernels, jnp.float32)
+    run = lambda k: nn.conv2d(x, k, groups=3)  # noqa: E731
+    many = jax.vmap(run)(kernels)
+    for got, kernel in zip(many, kernels, strict=True):
+      np.testing.assert_allclose(got, run(kernel), rtol=1e-5, atol=1e-5)
+
+  def test_second_derivative_of_a_depthwise_convolution(self):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1, 5, 6, 3)).astype(np.float32)
+    k = rng.normal(size=(3, 3, 1, 3)).astype(np.float32)
+    f = jax.jit(lambda a, b: nn.conv2d(a, b, stride=2, padding=1, groups=3))
+    jax.test_util.check_grads(f, (x, k), 2, ["rev"], atol=0.05, rtol=0.05)
 
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, "C = 3 channels"):

@@ -58,7 +58,7 @@ class InfoOptions(CommonOptions):
 
     module = make_model(self.model)
     table = nn.layer_table(module, image_size=self.image_size)
-    endpoints = nn.endpoint_info(module)
+    endpoints = nn.endpoint_info(module, image_size=self.image_size)
     headers = ("layer", "kind", "output", "params", "MFLOPs", "stride", "field")
     rows = [
       (
