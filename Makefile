@@ -3,6 +3,7 @@
 # make lint   ruff and mypy
 # make parity compares live with PyTorch and torchvision
 # make bench  times every row beside PyTorch
+# make tpu    compiles every train step and prediction for a TPU, without one
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS := -c constraints.txt
 
-.PHONY: demo test lint parity bench clean
+.PHONY: demo test lint parity bench tpu clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -53,6 +54,14 @@ parity: $(VENV)/installed-torch
 
 bench: $(VENV)/installed-torch
 	$(BIN)/python -m experiments.benchmarks.run $(ARGS)
+
+# Not in the environment itself: every process that finds libtpu looks for chips.
+$(VENV)/installed-tpu: $(VENV)/installed-test
+	$(PIP) --no-deps --target $(VENV)/tpu libtpu && touch $@ || \
+	  { rm -rf $(VENV)/tpu; echo "libtpu is not to be had here: skipped"; }
+
+tpu: $(VENV)/installed-tpu
+	$(BIN)/python -m pytest -rs tests/experiments/test_scaling.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo runs .pytest_cache .ruff_cache .mypy_cache

@@ -19,8 +19,16 @@ def test_program_runs(capsys):
   assert count > 20
 
 
+def test_programs_of_the_pages_run(capsys):
+  for page in sorted(ROOT.glob("docs/*.md")):
+    for program in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+      exec(compile(program, str(page), "exec"), {})
+      assert capsys.readouterr().out
+
+
 def test_links_lead_somewhere():
-  for page in [ROOT / "README.md", *ROOT.glob("experiments/*/README.md")]:
+  pages = [ROOT / "README.md", *ROOT.glob("experiments/*/README.md")]
+  for page in [*pages, *ROOT.glob("docs/*.md")]:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
       assert (page.parent / target).exists(), f"{page}: {target}"
 

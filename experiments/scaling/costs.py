@@ -73,7 +73,7 @@ def collective_bytes(text: str) -> dict[str, int]:
   """Bytes of the results of every kind of communication in a program's text."""
   found: dict[str, int] = {}
   for line in text.splitlines():
-    left, _, right = line.partition(" = ")
+    right = line.partition(" = ")[2]
     for kind in _KINDS:
       # The end of an asynchronous pair repeats its beginning's result.
       match = re.search(rf"(?:^|[\s)}}]){kind}(-start)?\(", right)

@@ -27,10 +27,18 @@ def _elf_scores(page: Page) -> None:
   local_feature_scores.elf_scores_section(page)
 
 
+def _generated_sets(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import generated_sets
+
+  generated_sets.generated_sets_section(page)
+
+
 # Name on the command line -> what adds to the page, in the order of the page.
 SECTIONS: Mapping[str, SectionFunction] = {
   "elf": _elf,
   "elf_scores": _elf_scores,
+  "generated_sets": _generated_sets,
 }
 
 

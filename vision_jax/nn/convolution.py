@@ -6,7 +6,6 @@ takes XLA's:
 * XLA's convolution, with derivatives whose transposes are convolutions in the
   layout of its fast kernels; what XLA derives by itself is many times slower
   inside a loop, as that over micro-batches;
-* for a 1 x 1 kernel, the matrix product that it is;
 * for a small kernel over few channels (the first layer of a VGG), a product
   with the gathered patches. XLA's derivative with respect to the image, which
   saliency needs, would convolve 64 channels down to 3, a shape its kernels do
@@ -234,8 +233,7 @@ def conv2d(
   if on_cpu and groups > 1 and kernel.shape[2:] == (1, groups):
     return _depthwise(jnp.pad(x, pads), kernel, stride, dilation)
   if on_cpu and groups == 1 and kernel.shape[0] == 1:
-    x = jnp.pad(x, pads) if padding else x
-    return jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0])
+    return _plain(x, kernel, stride, padding, dilation)
   if on_cpu and groups == 1:
     rows, cols = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])
     if rows * cols <= _FEW_CELLS:
