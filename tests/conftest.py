@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -13,5 +14,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
   os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_is_given_back():
+  """Commands run in this process must not change how it keeps memory."""
+  with mock.patch("vision_jax.bench.flags._keep_freed_memory"):
+    yield
