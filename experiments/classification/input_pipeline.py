@@ -53,14 +53,19 @@ def quarter_turns(
 
 
 def shift(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-  """A shift of up to an eighth of the side, mirrored at the border."""
+  """A shift of up to a sixteenth of the side, mirrored at the border."""
   image = example["image"]
-  reach = image.shape[0] // 16, image.shape[1] // 16
-  pads = [(r, r) for r in reach] + [(0, 0)]
-  y, x = (int(rng.integers(2 * r + 1)) for r in reach)
-  padded = np.pad(image, pads, mode="reflect")
-  cut = padded[y : y + image.shape[0], x : x + image.shape[1]]
-  return {**example, "image": cut}
+  rows, columns = (
+    _mirrored(n, int(rng.integers(2 * (n // 16) + 1)) - n // 16)
+    for n in image.shape[:2]
+  )
+  return {**example, "image": image[rows[:, None], columns]}
+
+
+def _mirrored(size: int, offset: int) -> np.ndarray:
+  """Places offset .. offset + size of a line mirrored at its last pixels."""
+  places = np.abs(np.arange(offset, offset + size))
+  return np.where(places < size, places, 2 * size - 2 - places)
 
 
 def resize_and_crop(

@@ -21,7 +21,7 @@ import tyro
 
 from experiments.classification import configs, input_pipeline, task
 from experiments.classification.config import Config, Run
-from vision_jax import bench, train, weights
+from vision_jax import bench, data, train, weights
 
 
 def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
@@ -73,7 +73,9 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     state = train.fit(
       step,
       state,
-      input_pipeline.train_batches(config, source),
+      data.prefetch_to_device(
+        input_pipeline.train_batches(config, source), step.put
+      ),
       num_steps=num_steps,
       checkpoints=checkpoints,
       checkpoint_every=config.checkpoint_every,

@@ -55,6 +55,10 @@ def evaluate():
   for backend in BACKENDS:
     eval_step = train.make_eval_step(net.metric_fn, backend=backend)
     results[backend] = train.evaluate(eval_step, net.make_state(), batches)
+    uneven = batches[: 1 + part]
+    results[f"uneven {backend}"] = error_of(
+      train.evaluate, eval_step, net.make_state(), uneven
+    )
   return results
 
 

@@ -304,6 +304,15 @@ class RecordTest(chex.TestCase):
     self.assertIn("14/14", bar)
     self.assertIn("loss=", bar)
 
+  def test_batches_on_the_devices_give_the_same_run(self):
+    timing = train.Timing()
+    placed = (STEP.put(batches(step)) for step in range(4))
+    got = train.fit(
+      STEP, make_state(), placed, num_steps=4, timing=timing, progress=False
+    )
+    assert_same(got, fit(make_state(), batches, num_steps=4))
+    self.assertEqual(timing.images, 3 * 16)
+
   def test_logged_numbers_are_means_of_the_interval(self):
     path = self.folder / "log.jsonl"
     losses = iter([1.0, 2.0, 6.0, 5.0])

@@ -54,3 +54,34 @@ class DataParallelTest(chex.TestCase):
     self.assertEqual(float(out[0, 0]), 16.0)
     self.assertEqual(float(jnp.abs(given).max()), 0.0)
     self.assertEqual(np.abs(source).max(), 0.0)
+
+  def test_the_program_for_shapes_is_the_one_that_runs(self):
+    def function(scale, batch):
+      return jax.lax.psum((scale * batch).sum(0), "batch")
+
+    run = parallel.DataParallel(function, backend="shard_map")
+    x = np.arange(48, dtype=np.float32).reshape(16, 3)
+    lowered = run.lower(
+      jax.ShapeDtypeStruct((), jnp.float32),
+      jax.ShapeDtypeStruct(x.shape, jnp.float32),
+    )
+    compiled = lowered.compile()
+    got = compiled(run.place(np.float32(2)), run.split(x))
+    np.testing.assert_array_equal(got, run(np.float32(2), x))
+    np.testing.assert_array_equal(got, 2 * x.sum(0))
+    with self.assertRaisesRegex(ValueError, "`backend` must be 'shard_map'"):
+      parallel.DataParallel(function).lower(np.float32(2), x)
+
+  @parameterized.parameters(*parallel.BACKENDS)
+  def test_a_batch_on_the_devices_is_taken_as_it_is(self, backend):
+    def function(scale, batch):
+      return jax.lax.psum((scale * batch["x"]).sum(), "batch")
+
+    run = parallel.DataParallel(function, backend=backend)
+    batch = {"x": np.arange(48, dtype=np.float32).reshape(16, 3)}
+    placed = run.put(batch)
+    self.assertEqual(placed.rows, 16)
+    self.assertEqual(float(run(np.float32(2), placed)), 2 * batch["x"].sum())
+    self.assertEqual(float(run(np.float32(2), batch)), 2 * batch["x"].sum())
+    with self.assertRaisesRegex(ValueError, "multiple of 8"):
+      run.put({"x": np.zeros((7, 3))})

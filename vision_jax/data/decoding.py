@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import PIL.Image
 
@@ -11,6 +12,7 @@ __all__ = ["decode_map", "decode_picture", "encode_png", "picture_size"]
 
 _PLAIN = ("RGB", "L", "1", "P", "CMYK", "YCbCr")
 _ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _open(data: bytes) -> PIL.Image.Image:
@@ -43,6 +45,9 @@ def decode_picture(data: bytes) -> np.ndarray:
   Raises:
     ImageError: if the data are damaged; the text is a bare reason.
   """
+  pixels = _plain_png(data)
+  if pixels is not None:
+    return pixels
   image = _open(data)
   try:
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -54,6 +59,18 @@ def decode_picture(data: bytes) -> np.ndarray:
   else:
     pixels = images.to_uint8(images._pixels(image, "picture of a set"))
   return np.ascontiguousarray(images._upright(pixels, orientation))
+
+
+def _plain_png(data: bytes) -> np.ndarray | None:
+  """An RGB PNG of 8 bits by OpenCV, in half the time; None if it is not one.
+
+  Also None if it is damaged, for Pillow to say how.
+  """
+  kind = data[:8], data[24:26]  # signature; bits and colour type of the header
+  if kind != (_PNG, b"\x08\x02") or b"eXIf" in data or b"tRNS" in data:
+    return None
+  pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+  return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def decode_map(data: bytes) -> np.ndarray:

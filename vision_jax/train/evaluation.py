@@ -1,12 +1,13 @@
 """Exact evaluation: every example counted once, on any number of devices."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vision_jax.train import distributed
 from vision_jax.train.parallel import DataParallel
 from vision_jax.train.state import TrainState
 
@@ -138,6 +139,7 @@ def make_eval_step(
     return run((state.params, state.batch_stats), batch)
 
   eval_step.place = run.place  # type: ignore[attr-defined]
+  eval_step.several = run.several  # type: ignore[attr-defined]
   return eval_step
 
 
@@ -174,13 +176,15 @@ def evaluate(
     state: state with the parameters, on any device.
     batches: batches of name -> array [B, ...]; no batch has more rows than the
       first one, smaller ones are padded to its size, so that one compilation
-      serves all.
+      serves all. With several processes each gives its own, and all give
+      equally many (`data.make_eval_batches` does).
 
   Returns:
     name -> mean, sums and counts added in float64; NaN where nothing counted.
 
   Raises:
-    ValueError: if there is no batch, or one is larger than the first.
+    ValueError: if there is no batch, one is larger than the first, or the
+      processes have different numbers of them.
 
   Example:
     >>> from vision_jax import train
@@ -204,6 +208,8 @@ def evaluate(
   size = 0
   totals: dict[str, np.ndarray] = {}
   pending: list[Any] = []
+  if getattr(eval_step, "several", False):
+    batches = _in_step(batches)
   for batch in batches:
     size = size or max(
       (len(np.atleast_1d(v)) for v in batch.values()), default=0
@@ -219,6 +225,32 @@ def evaluate(
     name: float(total / count) if count else float("nan")
     for name, (total, count) in totals.items()
   }
+
+
+def _in_step(
+  batches: Iterable[Mapping[str, Any]],
+) -> Iterator[Mapping[str, Any]]:
+  """The batches; an error in all processes when one of them has no more.
+
+  Otherwise the others would wait for its devices for ever.
+  """
+  number = 0
+  for number, batch in enumerate(batches, 1):
+    _check_all(True, number)
+    yield batch
+  _check_all(False, number + 1)
+
+
+def _check_all(more: bool, number: int) -> None:
+  """Raises unless all processes have a batch, or all have none."""
+  answers = distributed.exchange(more)
+  if len(set(answers)) > 1:
+    without = [p for p, answer in enumerate(answers) if not answer]
+    raise ValueError(
+      "evaluate: `batches` must be equally many in all processes, got none "
+      f"for number {number} in process {without[0]}; give batches with no "
+      "valid row, as data.make_eval_batches does."
+    )
 
 
 def _accumulate(totals: dict[str, np.ndarray], sums: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from vision_jax.train.batch_source import Batches, BatchSource
 from vision_jax.train.checkpoint import Checkpoints
 from vision_jax.train.loggers import Logger
+from vision_jax.train.parallel import PlacedBatch
 from vision_jax.train.state import TrainState
 from vision_jax.train.stopping import Preempted, StopRequest, stop_on_sigterm
 
@@ -356,6 +357,8 @@ def _bar(start: int, num_steps: int, progress: bool) -> Any:
 
 def _batch_size(batch: Any) -> int:
   """Rows of a batch."""
+  if isinstance(batch, PlacedBatch):
+    return batch.rows
   leaves = jax.tree.leaves(batch)
   return int(np.shape(leaves[0])[0]) if leaves and np.shape(leaves[0]) else 0
 

@@ -19,7 +19,7 @@ the devices of one process, shard_map arrays on all devices.
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_jax.train import distributed
 
-__all__ = ["BACKENDS", "DataParallel"]
+__all__ = ["BACKENDS", "DataParallel", "PlacedBatch"]
 
 BACKENDS = ("pmap", "shard_map", "vmap")
+
+
+class PlacedBatch(NamedTuple):
+  """A batch that lies on the devices already.
+
+  Attributes:
+    arrays: its parts, as `DataParallel.split` makes them.
+    rows: examples of this process.
+  """
+
+  arrays: Any
+  rows: int
 
 
 class DataParallel:
@@ -39,6 +51,7 @@ class DataParallel:
   Attributes:
     devices: the devices of this process; their number is that of the parts into
       which its batch is cut. Under "vmap" only the first one computes.
+    several: whether devices of other processes work with them.
   """
 
   def __init__(
@@ -79,14 +92,14 @@ class DataParallel:
     everywhere.sort(key=lambda device: device.process_index)
     own = jax.process_index()
     self.devices = [d for d in everywhere if d.process_index == own]
-    self._several = len(self.devices) != len(everywhere)
-    if self._several:
+    self.several = len(self.devices) != len(everywhere)
+    if self.several:
       _check_devices(name, backend, everywhere)
     self._name = name
     self._stacked = backend != "shard_map"
     donated = (0,) if donate and backend != "vmap" else ()
     self._copy = bool(donated)
-    self._agreed = not self._several
+    self._agreed = not self.several
     # On the CPU programs with collectives that wait for each other use up the
     # threads; a few dozen in flight never end.
     self._waits = everywhere[0].platform == "cpu" and len(everywhere) > 1
@@ -127,8 +140,9 @@ class DataParallel:
 
   def __call__(self, replicated: Any, batch: Any) -> Any:
     """Runs the function on the batch, of which this process has its part."""
-    batch = self.split(batch)
-    result = self._call(self.place(replicated), batch)
+    if not isinstance(batch, PlacedBatch):
+      batch = self.put(batch)
+    result = self._call(self.place(replicated), batch.arrays)
     return jax.block_until_ready(result) if self._waits else result
 
   def place(self, tree: Any) -> Any:
@@ -140,7 +154,7 @@ class DataParallel:
     Raises:
       ValueError: if the processes give different numbers.
     """
-    if self._several:
+    if self.several:
       self._check_equal(tree)
     return jax.tree.map(self._place_leaf, tree)
 
@@ -156,7 +170,7 @@ class DataParallel:
       if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = self._place_leaf(jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    if self._several:
+    if self.several:
       host = np.array(leaf)
       return jax.make_array_from_process_local_data(
         self._replicated, host, host.shape
@@ -181,6 +195,10 @@ class DataParallel:
         f"{self._name}: `state` must be the same in all processes, got "
         "different numbers; use one seed and one file of weights everywhere."
       )
+
+  def put(self, batch: Any) -> PlacedBatch:
+    """Begins to copy a batch to the devices; a call takes what it returns."""
+    return PlacedBatch(self.split(batch), self._batch_size(batch))
 
   def split(self, batch: Any) -> Any:
     """The batch of this process, leaves [B, ...], cut into parts for devices.
@@ -209,7 +227,7 @@ class DataParallel:
       raise ValueError(
         f"{self._name}: `batch` must hold a positive multiple of {number} "
         f"examples, one part for each of {number} devices"
-        f"{' of this process' if self._several else ''}, got {size} examples; "
+        f"{' of this process' if self.several else ''}, got {size} examples; "
         f"use {' or '.join(map(str, near))}."
       )
     if not self._agreed:
@@ -224,7 +242,7 @@ class DataParallel:
     def put(leaf: Any) -> jax.Array:
       if self._stacked:
         leaf = leaf.reshape((number, size // number, *leaf.shape[1:]))
-      elif self._several:
+      elif self.several:
         return jax.make_array_from_process_local_data(
           self._split_sharding, np.asarray(leaf)
         )

@@ -143,7 +143,10 @@ def make_step(
     `step(state, batch)`; `batch` is a pytree of arrays [B, ...], the global
     batch, B a multiple of the number of devices times `accumulate`. `metrics`
     holds float scalars: each term, "loss", each metric and "grad_norm" (before
-    `tx`, without frozen parts).
+    `tx`, without frozen parts). `step.put(batch)` begins to copy a batch to the
+    devices, for `data.prefetch_to_device`; a step takes what it returns.
+    `step.lower(state, batch)` is the program for shapes alone, of the global
+    batch, under "shard_map".
 
   Raises:
     ValueError: on an unknown backend or a number out of its range; `step`
@@ -200,6 +203,7 @@ def make_step(
     """One update with a global batch."""
     return run(state, batch)
 
+  step.put = run.put  # type: ignore[attr-defined]
   step.lower = run.lower  # type: ignore[attr-defined]
   return step
 

@@ -21,6 +21,7 @@ def get_config() -> Config:
       augment="crops",
       resize=256,
       crop=224,
+      num_threads=None,
     ),
     optimizer=Optimizer(
       name="sgd",
