@@ -74,7 +74,8 @@ def endpoints(model, images):
     logits = model(x).numpy()
   for hook in hooks:
     hook.remove()
-  if "relu5" in found:  # DenseNet's last ReLU is not a module
+  # The last ReLU of a DenseNet is not a module.
+  if isinstance(model, torchvision.models.DenseNet):
     found["relu5"] = np.maximum(found["relu5"], 0)
     found["pooled"] = found["relu5"].mean((1, 2))
   return logits, found
