@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -383,6 +384,26 @@ class WorkersTest(absltest.TestCase):
     _assert_equal(_take(fewer, 5), expected[4:])
     self.assertEqual(list(fewer.skipped), [3])
     fewer.close()
+
+  def test_a_request_to_end_while_workers_start_is_kept_for_later(self):
+    def ask():
+      asked = set()
+      while len(asked) < 2 and time.monotonic() < deadline:
+        for worker in multiprocessing.active_children():
+          if worker.pid not in asked:
+            os.kill(worker.pid, signal.SIGTERM)
+            asked.add(worker.pid)
+
+    deadline = time.monotonic() + 60
+    thread = threading.Thread(target=ask)
+    thread.start()
+    batches = iter(_pipeline(Numbers(25), num_workers=2))
+    self.assertLen(_take(batches, 4), 4)
+    thread.join()
+    self.assertLess(time.monotonic(), deadline)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    self.assertNotIn(signal.SIGTERM, blocked)
+    batches.close()
 
   def test_a_worker_that_dies_is_an_error_soon(self):
     source = Numbers(12, deadly=(7,))

@@ -4,12 +4,13 @@ This is what threads and worker processes run; it depends on the number of the
 batch alone.
 """
 
+import contextlib
 import dataclasses
 import os
 import pickle
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,13 @@ from vision_jax.data.errors import DataError
 from vision_jax.data.generated.streams import Domain, random_stream
 from vision_jax.data.images import ImageError
 
-__all__ = ["BatchReader", "Source", "source_name", "start_worker"]
+__all__ = [
+  "BatchReader",
+  "Source",
+  "hold_back_end",
+  "source_name",
+  "start_worker",
+]
 
 _LAYOUT_TRIES = 100
 _ORDERS = 4  # epochs whose order is kept: threads may be in several
@@ -198,6 +205,23 @@ def _portable(error: BaseException) -> Exception:
   return RuntimeError(f"{type(error).__name__}: {error} {notes}".rstrip())
 
 
+@contextlib.contextmanager
+def hold_back_end() -> Iterator[None]:
+  """Delays SIGTERM for this thread and the processes it starts.
+
+  A new process inherits it, and may take seconds until `start_worker` says what
+  the signal does there.
+  """
+  from multiprocessing import resource_tracker
+
+  resource_tracker.ensure_running()  # starting it would undo the delay
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(index: int, count: int) -> None:
   """Settings of a worker process: one core, no device, no orphan."""
   del index, count
@@ -233,3 +257,4 @@ def start_worker(index: int, count: int) -> None:
 
   signal.signal(signal.SIGTERM, linger)
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -16,6 +16,7 @@ Grain reads ahead. Its element is a whole batch of one process, so that its
 cost of about 0.1 ms an element is paid once a batch.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from vision_jax.data.batch_reading import (
   BatchReader,
   Notes,
   Source,
+  hold_back_end,
   source_name,
   start_worker,
 )
@@ -65,10 +67,11 @@ class BatchIterator(Iterator[Batch]):
     if self._next >= self._pipeline.num_batches:
       self.close()
       raise StopIteration
-    if self._elements is None:
-      self._elements = iter(self._pipeline.elements(self._next))
     try:
-      batch, notes = next(self._elements)
+      if self._elements is None:
+        batch, notes = self._start()
+      else:
+        batch, notes = next(self._elements)
     except BaseException as error:
       self.close()
       if isinstance(error, RuntimeError) and "exit code" in str(error):
@@ -82,6 +85,13 @@ class BatchIterator(Iterator[Batch]):
     self._next += 1
     self._watch(batch, notes)
     return {name: np.asarray(value) for name, value in batch.items()}
+
+  def _start(self) -> tuple[Batch, Notes]:
+    """Starts threads and worker processes; gives the first batch."""
+    workers = self._pipeline.num_workers
+    with hold_back_end() if workers else contextlib.nullcontext():
+      self._elements = iter(self._pipeline.elements(self._next))
+      return next(self._elements)
 
   def _watch(self, batch: Batch, notes: Notes) -> None:
     """Counts and names what is missing."""
@@ -151,6 +161,7 @@ class Pipeline:
   Attributes:
     source: where the examples come from.
     num_batches: batches of one iteration; a very large number without an end.
+    num_workers: processes that make batches; 0 uses threads.
   """
 
   def __init__(self, reader: BatchReader, num_threads: int, num_workers: int):
@@ -162,7 +173,7 @@ class Pipeline:
       self.num_batches = -(-rows // reader.batch_size)
     self._reader = reader
     self._num_threads = num_threads
-    self._num_workers = num_workers
+    self.num_workers = num_workers
 
   def __len__(self) -> int:
     if self.num_batches == _ENDLESS:
@@ -194,7 +205,7 @@ class Pipeline:
     )
     numbers = grain.MapDataset.range(start, self.num_batches)
     elements = numbers.map(self._reader).to_iter_dataset(options)
-    if not self._num_workers:
+    if not self.num_workers:
       return elements
     from absl import flags
 
@@ -202,7 +213,7 @@ class Pipeline:
       flags.FLAGS.mark_as_parsed()
     return elements.mp_prefetch(
       grain.MultiprocessingOptions(
-        num_workers=self._num_workers, per_worker_buffer_size=2
+        num_workers=self.num_workers, per_worker_buffer_size=2
       ),
       worker_init_fn=start_worker,
     )
