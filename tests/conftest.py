@@ -16,7 +16,16 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 import jax
 import pytest
 
+from tests import compilation
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(name="quick_compile")
+def _quick_compile():
+  """See `compilation.quick_compile`."""
+  with compilation.quick_compile():
+    yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -59,8 +59,6 @@ def evaluate(options: Options) -> dict[str, float]:
     eval_batch_size=options.batch_size,
     data=Data(
       name=options.set,
-      train=options.split,
-      test=options.split,
       resize=preprocess.resize,
       crop=preprocess.crop,
       num_threads=options.num_threads,
@@ -69,10 +67,16 @@ def evaluate(options: Options) -> dict[str, float]:
   if options.folder is not None:
     source = data.open_image_folder(options.folder)
   else:
-    source = input_pipeline.open_sources(
+    path = input_pipeline.find_set(
       config.data, options.data_dir, prepare=options.prepare
-    )[1]
-  num_classes = variables_classes(module, len(source.class_names))
+    )
+    source = input_pipeline.open_split(path, options.split)
+  num_classes = len(source.class_names)
+  if module.num_classes != num_classes:
+    raise SystemExit(
+      f"evaluate: `--weights` must be of a classifier of the {num_classes} "
+      f"classes of the pictures, got {module.num_classes} classes."
+    )
   eval_step = train.make_eval_step(task.make_metrics(module, preprocess))
   batches = input_pipeline.eval_batches(config, source)
   state = train.TrainState(
@@ -84,16 +88,6 @@ def evaluate(options: Options) -> dict[str, float]:
   )
   metrics = train.evaluate(eval_step, state, batches)
   return metrics | {"pictures": len(source), "classes": num_classes}
-
-
-def variables_classes(module, known: int) -> int:
-  """The classes of the network, which must be those of the pictures."""
-  if module.num_classes != known:
-    raise SystemExit(
-      f"evaluate: `--weights` must be of a classifier of the {known} classes "
-      f"of the pictures, got {module.num_classes} classes."
-    )
-  return known
 
 
 def main() -> None:

@@ -1,45 +1,49 @@
 """Sources, transforms and batches of a classification run."""
 
-import functools
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments.classification.config import Config, Data
 from vision_jax import data
+from vision_jax.train import distributed
 
-__all__ = ["eval_batches", "open_sources", "resize_and_crop", "train_batches"]
+__all__ = [
+  "eval_batches",
+  "find_set",
+  "open_split",
+  "resize_and_crop",
+  "train_batches",
+]
 
 _GENERATED = ("generated_textures",)
 _TINY = {"train": 64, "test": 40}
 
 
-def open_sources(
+def find_set(
   config: Data, directory: str, *, tiny: bool = False, prepare: bool = True
-):
-  """(training source, test source); a generated set is drawn on first use."""
+) -> pathlib.Path:
+  """The folder of the set; a generated one is drawn on first use."""
   folder = pathlib.Path(directory) / ("tiny" if tiny else "")
-  path = folder / config.name
-  if config.name in _GENERATED and prepare:
-    draw = functools.partial(
-      data.prepare_generated,
+  if config.name not in _GENERATED or not prepare:
+    return folder / config.name
+
+  def draw() -> str:
+    path = data.prepare_generated(
       config.name,
       folder,
       config=config.variant,
       num_examples=_TINY if tiny else None,
     )
-    if jax.process_index() == 0:
-      draw()
-    if jax.process_count() > 1:  # the others find what the first has drawn
-      multihost_utils.sync_global_devices("data set")
-    path = draw()
-  return tuple(
-    data.read_prepared(path, split, features=("image", "label"))
-    for split in (config.train, config.test)
-  )
+    return str(path)
+
+  return pathlib.Path(distributed.on_first_process(draw))
+
+
+def open_split(path: pathlib.Path, split: str) -> Any:
+  """The pictures and labels of a split."""
+  return data.read_prepared(path, split, features=("image", "label"))
 
 
 def quarter_turns(
@@ -99,20 +103,24 @@ def resize_and_crop(
   return {**example, "image": image}
 
 
-def train_transforms(config: Data) -> list[data.Transform]:
-  """What a training picture goes through."""
-  size = (config.size, config.size)
-  if config.augment == "crops":
-    return [data.random_resized_crop(size), data.random_flip()]
-  fit = data.as_transform(
+def _fit(config: Data) -> data.Transform:
+  """Evaluation's preparation; nothing where sizes are None."""
+  return data.as_transform(
     resize_and_crop, resize=config.resize, crop=config.crop
   )
-  fits = [fit] if config.resize is not None or config.crop is not None else []
-  if config.augment == "turns":
-    return [*fits, quarter_turns, shift]
-  if config.augment == "shifts":
-    return [*fits, data.random_flip(), shift]
-  return fits
+
+
+def train_transforms(config: Data) -> list[data.Transform]:
+  """What a training picture goes through."""
+  if config.augment == "crops":
+    size = (config.size, config.size)
+    return [data.random_resized_crop(size), data.random_flip()]
+  changes: dict[str, list[data.Transform]] = {
+    "turns": [quarter_turns, shift],
+    "shifts": [data.random_flip(), shift],
+    "none": [],
+  }
+  return [_fit(config), *changes[config.augment]]
 
 
 def train_batches(config: Config, source: Any) -> Any:
@@ -129,13 +137,10 @@ def train_batches(config: Config, source: Any) -> Any:
 
 def eval_batches(config: Config, source: Any) -> Any:
   """Each test picture once."""
-  fit = functools.partial(
-    resize_and_crop, resize=config.data.resize, crop=config.data.crop
-  )
   return data.make_eval_batches(
     source,
     batch_size=config.eval_batch_size,
-    transforms=[data.as_transform(fit)],
+    transforms=[_fit(config.data)],
     num_threads=config.data.num_threads,
     num_workers=config.data.num_workers,
   )

@@ -101,8 +101,6 @@ def make_loss(config: Config, module: Any):
 
 def make_metrics(module: Any, preprocess: weights.Preprocess):
   """metric_fn of `train.make_eval_step`: top-1, top-5 and cross-entropy."""
-  if hasattr(module, "axis_name"):
-    module = module.clone(axis_name=None)
 
   def metric_fn(params, batch_stats, batch):
     variables = {"params": params, "batch_stats": batch_stats}

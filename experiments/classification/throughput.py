@@ -54,7 +54,8 @@ def measure(options: Options) -> dict[str, Any]:
       num_workers=options.num_workers,
     ),
   )
-  source, _ = input_pipeline.open_sources(config.data, options.data_dir)
+  path = input_pipeline.find_set(config.data, options.data_dir)
+  source = input_pipeline.open_split(path, config.data.train)
   batches = iter(input_pipeline.train_batches(config, source))
   module, variables = task.create_model(config, len(source.class_names))
   tx, _ = task.make_optimizer(config, len(source))

@@ -36,9 +36,9 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
       f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax "
       f"{jax.__version__}, {config.model} on {config.data.name}"
     )
-  source, test = input_pipeline.open_sources(
-    config.data, run.data_dir, tiny=run.tiny
-  )
+  path = input_pipeline.find_set(config.data, run.data_dir, tiny=run.tiny)
+  source = input_pipeline.open_split(path, config.data.train)
+  test = input_pipeline.open_split(path, config.data.test)
   module, variables = task.create_model(config, len(source.class_names))
   tx, num_steps = task.make_optimizer(config, len(source))
   ema = config.ema_decay is not None
@@ -61,10 +61,14 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     backend=run.backend,
   )
   test_batches = input_pipeline.eval_batches(config, test)
+  evaluated: dict[int, dict[str, float]] = {}  # updates -> metrics
 
   def evaluate(state: train.TrainState) -> dict[str, float]:
-    state = train.ema_state(state) if ema else state
-    return train.evaluate(eval_step, state, test_batches)
+    step = int(state.step)
+    if step not in evaluated:
+      averaged = train.ema_state(state) if ema else state
+      evaluated[step] = train.evaluate(eval_step, averaged, test_batches)
+    return evaluated[step]
 
   timing, started = train.Timing(), time.perf_counter()
   with train.Checkpoints(
@@ -87,7 +91,7 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
       timing=timing,
     )
   minutes = (time.perf_counter() - started) / 60
-  metrics = evaluate(state)
+  metrics = evaluate(state)  # by `fit`, unless the run was finished before
   if first:
     train.write_result(
       workdir / "result.json",

@@ -19,7 +19,7 @@ from experiments.pretrain import train as pretrain
 from experiments.pretrain.configs import vgg_small
 from experiments.scaling import topology
 from experiments.scaling.costs import costs_of
-from experiments.scaling.run import compile_step
+from experiments.scaling.run import compile_step, state_shapes
 from vision_jax import train, weights
 from vision_jax.systems import elf
 
@@ -42,18 +42,8 @@ def pretraining(devices: list[Any]) -> Any:
   """Point contrast, the step of vgg_small, on all devices."""
   config = vgg_small.tiny(vgg_small.get_config())
   model = point_contrast.create_model(config)
-  variables = jax.eval_shape(
-    model.init,
-    jax.eval_shape(lambda: jax.random.key(0)),
-    jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32),
-  )
   tx = pretrain.make_optimizer(config)
-  state = jax.eval_shape(
-    lambda v: train.create_state(
-      v["params"], v["batch_stats"], tx, jax.random.key(0)
-    ),
-    variables,
-  )
+  state = state_shapes(model, 64, tx)
   step = train.make_step(
     point_contrast.make_loss(config, model),
     tx,

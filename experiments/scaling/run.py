@@ -79,6 +79,19 @@ def choose_config(options: Options) -> Config:
   )
 
 
+def state_shapes(module: Any, size: int, tx: Any, *, ema: bool = False) -> Any:
+  """Shapes of the state of a run on pictures of `size`; nothing is computed."""
+
+  def create() -> train.TrainState:
+    key = jax.random.key(0)
+    variables = module.init(key, np.zeros((1, size, size, 3), np.float32))
+    return train.create_state(
+      variables["params"], variables.get("batch_stats"), tx, key, ema=ema
+    )
+
+  return jax.eval_shape(create)
+
+
 def compile_step(
   config: Config, num_classes: int, devices: list[Any]
 ) -> tuple[Any, float]:
@@ -87,23 +100,8 @@ def compile_step(
   with topology.compiling_for(devices[0].platform):
     module = task.create_module(config, num_classes)
     size = config.data.size
-    variables = jax.eval_shape(
-      module.init,
-      jax.eval_shape(lambda: jax.random.key(0)),
-      jax.ShapeDtypeStruct((1, size, size, 3), np.float32),
-    )
     tx, _ = task.make_optimizer(config, 1_281_167)
-    ema = config.ema_decay is not None
-    state = jax.eval_shape(
-      lambda v: train.create_state(
-        v["params"],
-        v.get("batch_stats"),
-        tx,
-        jax.random.key(0),
-        ema=ema,
-      ),
-      variables,
-    )
+    state = state_shapes(module, size, tx, ema=config.ema_decay is not None)
     rows = config.batch_size
     batch = {
       "image": jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8),
@@ -160,6 +158,7 @@ def report(options: Options) -> list[dict[str, Any]]:
         f"devices of {name}, got {config.batch_size}."
       )
     compiled, seconds = compile_step(config, options.num_classes, devices)
+    costs = costs_of(compiled)
     record: dict[str, Any] = {
       "topology": name,
       "devices": len(devices),
@@ -169,8 +168,8 @@ def report(options: Options) -> list[dict[str, Any]]:
       "share": config.batch_size // len(devices),
       "precision": config.precision,
       "compile_seconds": seconds,
-      "costs": dataclasses.asdict(costs_of(compiled)),
-      "memory": costs_of(compiled).memory,
+      "costs": dataclasses.asdict(costs),
+      "memory": costs.memory,
     }
     kind = name.partition(":")[0]
     if options.largest and kind in topology.HBM_GIB:

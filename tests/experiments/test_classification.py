@@ -20,14 +20,6 @@ from experiments.classification.config import Config, Data, Optimizer, Run
 from vision_jax import data, nn, weights
 
 
-@pytest.fixture
-def quick_compile():
-  """What is compiled runs a few times only: optimising it does not pay."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.slow
 def test_tiny_run_and_what_it_writes(tmp_path, quick_compile):
   run = Run(

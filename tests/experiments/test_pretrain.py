@@ -15,14 +15,6 @@ from vision_jax import weights
 from vision_jax.nn import backbones
 
 
-@pytest.fixture
-def quick_compile():
-  """What is compiled runs a few times only: optimising it does not pay."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [vgg_small, resnet_small])
 def test_tiny_run_writes_weights_that_load(config, tmp_path, quick_compile):

@@ -63,15 +63,6 @@ def together(tmp_path_factory):
   return folder, run
 
 
-@pytest.fixture
-def fast_compilation():
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, True)
-  yield
-  jax.config.update(name, before)
-
-
 def found(together, process=0):
   return json.loads((together[0] / f"found-{process}.json").read_text())
 
@@ -89,8 +80,8 @@ def test_the_failure_of_one_ends_both(together):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_updates_equal_those_of_one_device(dtype, together, fast_compilation):
-  del fast_compilation
+def test_updates_equal_those_of_one_device(dtype, together, quick_compile):
+  del quick_compile
   stops = net.stops()[dtype]
   with np.load(together[0] / "steps-0.npz") as file:
     first = dict(file)

@@ -66,7 +66,7 @@ class DataParallelTest(chex.TestCase):
       jax.ShapeDtypeStruct(x.shape, jnp.float32),
     )
     compiled = lowered.compile()
-    got = compiled(run.place(np.float32(2)), run.split(x))
+    got = compiled(run.place(np.float32(2)), run.put(x).arrays)
     np.testing.assert_array_equal(got, run(np.float32(2), x))
     np.testing.assert_array_equal(got, 2 * x.sum(0))
     with self.assertRaisesRegex(ValueError, "`backend` must be 'shard_map'"):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
@@ -152,15 +153,8 @@ def train_on(backend, number, dtype, steps):
   return results
 
 
+@pytest.mark.usefixtures("quick_compile")
 class ParallelTest(chex.TestCase):
-  def setUp(self):
-    super().setUp()
-    # Compilation is nearly all of the time here, and how well it optimises does
-    # not matter to what is tested.
-    name = "jax_disable_most_optimizations"
-    self.addCleanup(jax.config.update, name, jax.config.read(name))
-    jax.config.update(name, True)
-
   @parameterized.product(backend=BACKENDS, number=(1, 2, 4, 8))
   def test_equals_the_whole_batch_in_float32(self, backend, number):
     runs = train_on(backend, number, "float32", STEPS["float32"])

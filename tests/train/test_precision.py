@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import linen
 
 from vision_jax import nn, train
@@ -88,14 +89,8 @@ def make_state(tx):
   )
 
 
+@pytest.mark.usefixtures("quick_compile")
 class ComputeDtypeTest(chex.TestCase):
-  def setUp(self):
-    super().setUp()
-    # Compilation is nearly all of the time; how well is not the question.
-    name = "jax_disable_most_optimizations"
-    self.addCleanup(jax.config.update, name, jax.config.read(name))
-    jax.config.update(name, True)
-
   def test_trains_like_float32_and_remembers_in_float32(self):
     tx = train.make_optimizer("adamw", 0.02, weight_decay=0.01)
     results = {}

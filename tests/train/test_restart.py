@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import compilation
 from tests.train import restart_program as program
 from vision_jax import train
 from vision_jax.train import launch
@@ -28,13 +29,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def step():
   """One compilation of the program's step, as the programs compile it."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, True)
-  function = program.make_step()
-  function(program.make_state(), next(program.Batches()))
-  yield function
-  jax.config.update(name, before)
+  with compilation.quick_compile():
+    function = program.make_step()
+    function(program.make_state(), next(program.Batches()))
+    yield function
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import optax
 from absl.testing import parameterized
 from jax.sharding import Mesh, PartitionSpec
 
+from tests import compilation
 from vision_jax import train
 from vision_jax.train import step as step_lib
 
@@ -110,13 +111,6 @@ def lowered(loss_fn, tx=None, batch=None, **settings):
   return jax.jit(update).lower(state, batch)
 
 
-def compile_fast(test):
-  """Compilation is nearly all of the time; how well is not the question."""
-  name = "jax_disable_most_optimizations"
-  test.addCleanup(jax.config.update, name, jax.config.read(name))
-  jax.config.update(name, True)
-
-
 class AccumulateTest(chex.TestCase):
   def train64(self, backend, number, accumulate):
     tx = optax.sgd(0.5, momentum=0.9)
@@ -133,7 +127,7 @@ class AccumulateTest(chex.TestCase):
     return jax.device_get((state, metrics))
 
   def test_equals_the_whole_batch_in_float64(self):
-    compile_fast(self)
+    self.enterContext(compilation.quick_compile())
     with jax.enable_x64(True):
       wanted, metrics = self.train64("vmap", 1, 1)
       self.assertEqual(wanted.params["conv"].dtype, np.float64)
@@ -279,7 +273,7 @@ class AverageTest(chex.TestCase):
 class FrozenTest(chex.TestCase):
   @parameterized.parameters(1, 2)
   def test_equals_training_the_rest_alone(self, accumulate):
-    compile_fast(self)
+    self.enterContext(compilation.quick_compile())
     batch = single(conv_batch())
     params = single(conv_params())
     settings = {"weight_decay": 0.1, "clip_norm": 0.01}

@@ -1,7 +1,7 @@
 """The generated sets, augmentation and a classifier on the demo page."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ def _draw_all() -> tuple[dict[str, np.ndarray], list[tuple[str, str, str]]]:
   """(title -> picture with its labels drawn, rows of the table)."""
   records = data.instance_set(num_instances=8, num_distractors=0)
   sets: Mapping[str, tuple[Callable[[int], dict[str, Any]], Callable]] = {
-    "shapes": (lambda i: data.shapes(0, i, size=256), _objects),
+    "shapes": (lambda i: data.shapes(0, i, size=256), _shapes),
     "instances": (lambda i: data.draw_instance_image(records[i]), _objects),
     "StickPose, multi": (
       lambda i: data.stick_pose_multi(0, i, size=256),
@@ -37,14 +37,18 @@ def _draw_all() -> tuple[dict[str, np.ndarray], list[tuple[str, str, str]]]:
   return pictures, rows
 
 
-def _objects(example: Mapping[str, Any]) -> np.ndarray:
-  """Masks, boxes and classes."""
-  picture = example["image"]
-  if "masks" in example:
-    picture = viz.draw_masks(picture, example["masks"], opacity=0.3)
-  names = data.SHAPE_NAMES if "polygons" in example else None
+def _objects(
+  example: Mapping[str, Any], names: Sequence[str] | None = None
+) -> np.ndarray:
+  """Masks, boxes and classes, by number if they have no names."""
+  picture = viz.draw_masks(example["image"], example["masks"], opacity=0.3)
   texts = [str(k) if names is None else names[k] for k in example["labels"]]
   return viz.draw_boxes(picture, example["boxes"], texts=texts)
+
+
+def _shapes(example: Mapping[str, Any]) -> np.ndarray:
+  """As `_objects`, with the names of the shapes."""
+  return _objects(example, data.SHAPE_NAMES)
 
 
 def _people(example: Mapping[str, Any]) -> np.ndarray:
@@ -59,10 +63,10 @@ def _augmented(example: dict[str, Any]) -> list[np.ndarray]:
     (256, 256), angle=25.0, scale=(0.7, 1.3), shift=0.1
   )
   flip = data.random_flip(probability=0.5)
-  shown = [_objects(example)]
+  shown = [_shapes(example)]
   for seed in range(3):
     rng = np.random.default_rng(seed)
-    shown.append(_objects(change(flip(dict(example), rng), rng)))
+    shown.append(_shapes(change(flip(dict(example), rng), rng)))
   return shown
 
 

@@ -102,7 +102,8 @@ class BatchNorm(nn.Module):
 
   Attributes:
     use_running_average: whether to normalise with the running statistics.
-    axis_name: device axis over which training statistics are averaged.
+    axis_name: device axis over which training statistics are averaged; not
+      looked at otherwise.
     momentum: share of the running statistics that an update keeps.
     epsilon: added to the variance.
     dtype: type of the result; None takes that of the input.

@@ -37,7 +37,7 @@ class PlacedBatch(NamedTuple):
   """A batch that lies on the devices already.
 
   Attributes:
-    arrays: its parts, as `DataParallel.split` makes them.
+    arrays: its parts, as `DataParallel.put` makes them.
     rows: examples of this process.
   """
 
@@ -197,17 +197,13 @@ class DataParallel:
       )
 
   def put(self, batch: Any) -> PlacedBatch:
-    """Begins to copy a batch to the devices; a call takes what it returns."""
-    return PlacedBatch(self.split(batch), self._batch_size(batch))
-
-  def split(self, batch: Any) -> Any:
-    """The batch of this process, leaves [B, ...], cut into parts for devices.
+    """Begins to copy a batch to the devices; a call takes what it returns.
 
     Args:
       batch: pytree of NumPy or JAX arrays with the same first axis.
 
     Returns:
-      The batch on the devices; leaves [N, B / N, ...] for N devices of this
+      Its parts on the devices: leaves [N, B / N, ...] for N devices of this
       process; for shard_map [B, ...] sharded over the first axis, where B
       counts the rows of all processes.
 
@@ -248,9 +244,10 @@ class DataParallel:
         )
       return jax.device_put(leaf, self._split_sharding)
 
-    return jax.tree.map(
+    arrays = jax.tree.map(
       lambda a: put(a if isinstance(a, jax.Array) else np.asarray(a)), batch
     )
+    return PlacedBatch(arrays, size)
 
   def lower(self, replicated: Any, batch: Any) -> Any:
     """The program for shapes alone, before compilation; nothing is placed.

@@ -45,7 +45,7 @@ class DarknetConv(nn.Module):
     )(x)
     x = layers.BatchNorm(
       use_running_average=not self.train,
-      axis_name=self.axis_name if self.train else None,
+      axis_name=self.axis_name,
       momentum=0.99,
       epsilon=1e-5,
       dtype=self.dtype,

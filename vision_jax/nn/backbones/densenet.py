@@ -133,7 +133,7 @@ class DenseNet(nn.Module):
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
       "use_running_average": not train,
-      "axis_name": self.axis_name if train else None,
+      "axis_name": self.axis_name,
       "dtype": self.dtype,
     }
     x, endpoints = _Features(

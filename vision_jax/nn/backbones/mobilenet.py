@@ -294,7 +294,7 @@ class MobileNetV2(nn.Module):
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
       "use_running_average": not train,
-      "axis_name": self.axis_name if train else None,
+      "axis_name": self.axis_name,
       "dtype": self.dtype,
     }
     x, endpoints = _Features(
@@ -351,7 +351,7 @@ class MobileNetV3(nn.Module):
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
       "use_running_average": not train,
-      "axis_name": self.axis_name if train else None,
+      "axis_name": self.axis_name,
       "momentum": 0.99,
       "epsilon": 1e-3,
       "dtype": self.dtype,

@@ -187,7 +187,7 @@ class ResNet(nn.Module):
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
       "use_running_average": not train,
-      "axis_name": self.axis_name if train else None,
+      "axis_name": self.axis_name,
       "dtype": self.dtype,
     }
     common = {

@@ -44,7 +44,7 @@ class _Features(nn.Module):
         if self.batch_norm:
           x = layers.BatchNorm(
             use_running_average=not train,
-            axis_name=self.axis_name if train else None,
+            axis_name=self.axis_name,
             dtype=self.dtype,
             name=str(index),
           )(x)

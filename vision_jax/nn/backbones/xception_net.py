@@ -73,7 +73,7 @@ class Xception(nn.Module):
     def norm(x: jax.Array, name: str) -> jax.Array:
       return layers.BatchNorm(
         use_running_average=not train,
-        axis_name=self.axis_name if train else None,
+        axis_name=self.axis_name,
         momentum=0.99,
         epsilon=1e-3,
         dtype=self.dtype,
