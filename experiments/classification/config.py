@@ -25,6 +25,7 @@ class Data:
     num_threads: batches read at a time; None is one a core. Small pictures are
       read fastest by one: threads would wait for Python's lock.
     num_workers: processes that read; 0 reads with threads.
+    cache: keep what has been read in memory; for sets of small pictures.
   """
 
   name: str = "generated_textures"
@@ -39,6 +40,7 @@ class Data:
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
   num_threads: int | None = 1
   num_workers: int = 0
+  cache: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

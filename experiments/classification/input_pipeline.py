@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import cv2
 import numpy as np
 
 from experiments.classification.config import Config, Data
@@ -59,17 +60,14 @@ def quarter_turns(
 def shift(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
   """A shift of up to a sixteenth of the side, mirrored at the border."""
   image = example["image"]
-  rows, columns = (
-    _mirrored(n, int(rng.integers(2 * (n // 16) + 1)) - n // 16)
-    for n in image.shape[:2]
+  height, width = image.shape[:2]
+  most = (height // 16, width // 16)
+  top, left = (int(rng.integers(2 * m + 1)) for m in most)
+  larger = cv2.copyMakeBorder(
+    image, most[0], most[0], most[1], most[1], cv2.BORDER_REFLECT_101
   )
-  return {**example, "image": image[rows[:, None], columns]}
-
-
-def _mirrored(size: int, offset: int) -> np.ndarray:
-  """Places offset .. offset + size of a line mirrored at its last pixels."""
-  places = np.abs(np.arange(offset, offset + size))
-  return np.where(places < size, places, 2 * size - 2 - places)
+  larger = larger.reshape(*larger.shape[:2], -1)  # OpenCV drops a last 1
+  return {**example, "image": larger[top : top + height, left : left + width]}
 
 
 def resize_and_crop(
@@ -103,11 +101,13 @@ def resize_and_crop(
   return {**example, "image": image}
 
 
-def _fit(config: Data) -> data.Transform:
-  """Evaluation's preparation; nothing where sizes are None."""
-  return data.as_transform(
-    resize_and_crop, resize=config.resize, crop=config.crop
-  )
+def _fit(config: Data) -> list[data.Transform]:
+  """Evaluation's preparation, if there is any."""
+  if config.resize is None and config.crop is None:
+    return []
+  return [
+    data.as_transform(resize_and_crop, resize=config.resize, crop=config.crop)
+  ]
 
 
 def train_transforms(config: Data) -> list[data.Transform]:
@@ -120,13 +120,13 @@ def train_transforms(config: Data) -> list[data.Transform]:
     "shifts": [data.random_flip(), shift],
     "none": [],
   }
-  return [_fit(config), *changes[config.augment]]
+  return [*_fit(config), *changes[config.augment]]
 
 
 def train_batches(config: Config, source: Any) -> Any:
   """Endless training batches."""
   return data.make_pipeline(
-    source,
+    data.cache_in_memory(source) if config.data.cache else source,
     batch_size=config.batch_size,
     seed=config.seed,
     transforms=train_transforms(config.data),
@@ -140,7 +140,7 @@ def eval_batches(config: Config, source: Any) -> Any:
   return data.make_eval_batches(
     source,
     batch_size=config.eval_batch_size,
-    transforms=[_fit(config.data)],
+    transforms=_fit(config.data),
     num_threads=config.data.num_threads,
     num_workers=config.data.num_workers,
   )

@@ -21,6 +21,7 @@ from vision_jax.data.batching import (
   collate,
   pad_example,
 )
+from vision_jax.data.cache import cache_in_memory
 from vision_jax.data.coco_export import write_coco, write_coco_detections
 from vision_jax.data.colours import (
   adjust_colours,
@@ -196,6 +197,7 @@ __all__ = [
   "adjust_colours",
   "affine_example",
   "as_transform",
+  "cache_in_memory",
   "collate",
   "dead_leaves",
   "draw_instance_image",

@@ -7,7 +7,6 @@ tangent, so ``grad``, ``jvp``, ``vmap`` and higher orders all work.
 """
 
 import functools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from jax import lax
 __all__ = ["max_pool"]
 
 _Pair = tuple[int, int]
-_FEW = 9  # elements of a window
 
 
 def _pair(value: int | _Pair) -> _Pair:
@@ -38,43 +36,73 @@ def _pads(
   return pads
 
 
-def _pad(x: jax.Array, pads: list[_Pair], value: float) -> jax.Array:
-  config = [(0, 0, 0)] * (x.ndim - 3) + [(lo, hi, 0) for lo, hi in pads]
-  return lax.pad(x, jnp.asarray(value, x.dtype), [*config, (0, 0, 0)])
+def _blocks(
+  x: jax.Array, axis: int, k: int, s: int, low: int, n: int, value: float
+) -> jax.Array:
+  """[..., H, ...] -> padded [..., n + ceil(k / s) - 1, s, ...]."""
+  num = n + -(-k // s) - 1
+  config = [(0, 0, 0)] * x.ndim
+  config[axis] = (low, num * s - x.shape[axis] - low, 0)
+  x = lax.pad(x, jnp.asarray(value, x.dtype), config)
+  at = x.ndim + axis
+  return x.reshape(*x.shape[:at], num, s, *x.shape[at + 1 :])
 
 
-def _window_slices(
-  x: jax.Array, window: _Pair, stride: _Pair
-) -> Iterator[jax.Array]:
-  """The k_h * k_w strided views of padded `x`, in row-major window order."""
-  height, width = x.shape[-3:-1]
-  rows = (height - window[0]) // stride[0] + 1
-  cols = (width - window[1]) // stride[1] + 1
-  for i in range(window[0]):
-    for j in range(window[1]):
-      yield x[
-        ...,
-        i : i + (rows - 1) * stride[0] + 1 : stride[0],
-        j : j + (cols - 1) * stride[1] + 1 : stride[1],
-        :,
-      ]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _max_line(x, axis, k, s, low, n):
+  """Maximum of n windows of k elements, s apart, along a negative axis."""
+  return functools.reduce(jnp.maximum, _line_slices(x, axis, k, s, low, n))
 
 
-def _split_windows(x: jax.Array, window: _Pair) -> jax.Array:
-  """[..., H, W, C] -> [..., H / k_h, k_h, W / k_w, k_w, C]."""
-  *lead, height, width, channels = x.shape
-  kh, kw = window
-  return x.reshape(*lead, height // kh, kh, width // kw, kw, channels)
+def _line_slices(x, axis, k, s, low, n):
+  """The k strided views of a line."""
+  blocks = _blocks(x, axis, k, s, low, n, -jnp.inf)
+  for i in range(k):
+    part = lax.slice_in_dim(blocks, i // s, i // s + n, axis=axis - 1)
+    yield lax.index_in_dim(part, i % s, axis, keepdims=False)
+
+
+@_max_line.defjvp
+def _max_line_jvp(axis, k, s, low, n, primals, tangents):
+  (x,), (t,) = primals, tangents
+  y = _max_line(x, axis, k, s, low, n)
+  first = jnp.full(y.shape, k - 1, jnp.int32 if k > 127 else jnp.int8)
+  slices = list(_line_slices(x, axis, k, s, low, n))
+  for i in reversed(range(k - 1)):
+    first = jnp.where(slices[i] == y, i, first)
+  # Block b + n' of s elements meets window n' in its elements bs to (b + 1)s.
+  # All s at once: a derivative that only one of them receives, put in place by
+  # padding between elements, would be a slow loop.
+  first = jnp.expand_dims(first, axis)
+  blocks, out = _blocks(t, axis, k, s, low, n, 0.0), jnp.zeros_like(y)
+  lines = (*[1] * (first.ndim + axis), s, *[1] * (-axis - 1))
+  for b in range(-(-k // s)):
+    places = b * s + np.arange(s).reshape(lines)
+    places = np.where(places < k, places, -1).astype(first.dtype)
+    part = lax.slice_in_dim(blocks, b, b + n, axis=axis - 1)
+    out += jnp.where(first == places, part, 0).sum(axis)
+  return y, out
+
+
+def _max_each_axis(
+  x: jax.Array, window: _Pair, stride: _Pair, pads: tuple[_Pair, _Pair]
+) -> jax.Array:
+  """Maximum over columns, then over rows.
+
+  The first maximum of a window in row-major order is, in the first row that has
+  the maximum, the first in that row: so also the derivative is the same.
+  """
+  for axis in (1, 0):
+    k, s, pad = window[axis], stride[axis], pads[axis]
+    n = (x.shape[axis - 3] + sum(pad) - k) // s + 1
+    x = _max_line(x, axis - 3, k, s, pad[0], n)
+  return x
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x, window, stride, pads):
-  x = _pad(x, pads, -jnp.inf)
-  if window == stride:
-    return _split_windows(x, window).max((-4, -2))
-  if jax.default_backend() == "cpu" and window[0] * window[1] <= _FEW:
-    # The same slices serve the derivative; XLA's loop is two times slower.
-    return functools.reduce(jnp.maximum, _window_slices(x, window, stride))
+  if jax.default_backend() == "cpu":  # XLA's loop is two times slower
+    return _max_each_axis(x, window, stride, pads)
   lead = (1,) * (x.ndim - 3)
   return lax.reduce_window(
     x,
@@ -82,40 +110,20 @@ def _max_pool(x, window, stride, pads):
     lax.max,
     (*lead, *window, 1),
     (*lead, *stride, 1),
-    "VALID",
+    [*[(0, 0)] * (x.ndim - 3), *pads, (0, 0)],
   )
-
-
-# One program also outside of jit, where each slice would be one.
-_jitted_max_pool = jax.jit(_max_pool, static_argnums=(1, 2, 3))
 
 
 @_max_pool.defjvp
 def _max_pool_jvp(window, stride, pads, primals, tangents):
-  (x,), (t,) = primals, tangents
-  y = _max_pool(x, window, stride, pads)
-  slices = list(_window_slices(_pad(x, pads, -jnp.inf), window, stride))
-  t = _pad(t, pads, 0.0)
-  # The first maximum of a window, in row-major order, takes the derivative.
-  if window == stride:
-    first = jnp.full(y.shape, len(slices), jnp.int8)
-    for k in reversed(range(len(slices))):
-      first = jnp.where(slices[k] == y, jnp.int8(k), first)
-    position = np.arange(len(slices), dtype=np.int8).reshape(
-      window[0], 1, window[1], 1
-    )
-    lead = (1,) * (first.ndim - 3)
-    chosen = first[..., None, :, None, :] == position.reshape(
-      *lead, 1, window[0], 1, window[1], 1
-    )
-    return y, jnp.where(chosen, _split_windows(t, window), 0).sum((-4, -2))
-  free = jnp.ones(y.shape, bool)
-  out = jnp.zeros_like(y)
-  for xs, ts in zip(slices, _window_slices(t, window, stride), strict=True):
-    chosen = free & (xs == y)
-    free = free & ~chosen
-    out = out + jnp.where(chosen, ts, 0)
-  return y, out
+  each_axis = functools.partial(
+    _max_each_axis, window=window, stride=stride, pads=pads
+  )
+  return jax.jvp(each_axis, primals, tangents)
+
+
+# One program also outside of jit, where each slice would be one.
+_jitted_max_pool = jax.jit(_max_pool, static_argnums=(1, 2, 3))
 
 
 def max_pool(

@@ -18,6 +18,7 @@ def get_config() -> Config:
       augment="shifts",
       mean=(0.4914, 0.4822, 0.4465),
       std=(0.2470, 0.2435, 0.2616),
+      cache=True,
     ),
     optimizer=Optimizer(
       name="sgd",

@@ -6,9 +6,9 @@ Expect:  see the table of experiments/classification/README.md
 Tiny:    add --tiny (seconds on a laptop)
 """
 
-from experiments.classification.config import Config
+from experiments.classification.config import Config, Data
 
 
 def get_config() -> Config:
   """The settings behind the bundled weights."""
-  return Config()
+  return Config(data=Data(cache=True))

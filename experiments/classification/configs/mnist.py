@@ -18,6 +18,7 @@ def get_config() -> Config:
       augment="none",
       mean=(0.1307, 0.1307, 0.1307),
       std=(0.3081, 0.3081, 0.3081),
+      cache=True,
     ),
     optimizer=Optimizer(learning_rate=2e-3),
     epochs=10,
