@@ -14,6 +14,7 @@ from experiments.classification import (
   evaluate,
   input_pipeline,
   task,
+  throughput,
   train,
 )
 from experiments.classification.config import Config, Data, Optimizer, Run
@@ -51,6 +52,15 @@ def test_tiny_run_and_what_it_writes(tmp_path, quick_compile):
     np.testing.assert_allclose(
       found[name], result["metrics"][name], atol=tolerance
     )
+  rates = throughput.measure(
+    throughput.Options(
+      data_dir=str(tmp_path / "data" / "tiny"),
+      rounds=1,
+      updates=1,
+      prepare=False,
+    )
+  )
+  assert min(v for k, v in rates.items() if k != "config") > 0
   # Starting again finds the finished checkpoint and changes nothing.
   again = train.train_and_evaluate(config, run)
   jax.tree.map(np.testing.assert_array_equal, state.params, again.params)

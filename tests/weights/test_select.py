@@ -68,7 +68,7 @@ class LoadBundledTest(_Base):
 
   @parameterized.parameters(*[(name,) for name in weights.BUNDLED])
   def test_reads_the_asset(self, name):
-    _, variables = _save(self.bundle() / weights.BUNDLED[name], name)
+    _, variables = _save(self.bundle() / weights.BUNDLED[name]["bundled"], name)
     for module, values, metadata in (
       weights.load_bundled(name),
       weights.load_model(name),
@@ -80,6 +80,20 @@ class LoadBundledTest(_Base):
     _, values, preprocess = weights.resolve(name, "bundled")
     jax.tree.map(np.testing.assert_array_equal, values, variables)
     self.assertEqual(preprocess, PREPROCESS)
+
+  def test_other_weights_of_a_model(self):
+    file = weights.BUNDLED["resnet_small"]["textures"]
+    _, variables = _save(self.bundle() / file, "resnet_small")
+    _, values, _ = weights.load_bundled("resnet_small", weights="textures")
+    jax.tree.map(np.testing.assert_array_equal, values, variables)
+    _, values, preprocess = weights.resolve("resnet_small", "textures")
+    jax.tree.map(np.testing.assert_array_equal, values, variables)
+    self.assertEqual(preprocess, PREPROCESS)
+    self.assertEqual(weights.preprocessing("resnet_small/textures"), PREPROCESS)
+    with self.assertRaisesRegex(
+      weights.WeightsError, r"one of \['bundled', 'textures'\], got 'faces'"
+    ):
+      weights.load_bundled("resnet_small", weights="faces")
 
   def test_missing(self):
     self.bundle()

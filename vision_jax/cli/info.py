@@ -122,8 +122,8 @@ def _all_networks() -> str:
       foreign = weights.FOREIGN[model]
       top = f"{foreign.accuracy:.2f}"
       rows.append((model, foreign.reader, foreign.file, top))
-    if model in weights.BUNDLED:
-      rows.append((model, "bundled", weights.BUNDLED[model], ""))
+    for name, file in weights.BUNDLED.get(model, {}).items():
+      rows.append((model, name, file, ""))
   headers = ("model", "weights", "file", "top-1 %")
   return format_columns(headers, rows, left=3)
 
@@ -140,10 +140,10 @@ def _weights_text(model: str, source: str | None) -> str:
     if model in weights.FOREIGN:
       foreign = weights.FOREIGN[model]
       names.append(f"{foreign.file} (top-1 {foreign.accuracy:.2f} %)")
-    names += ["bundled"] if model in weights.BUNDLED else []
+    names += weights.BUNDLED.get(model, {})
     return "weights: " + (", ".join(names) or "random only")
-  if source == "bundled":
-    metadata = weights.load_bundled(model)[2]
+  if source in weights.BUNDLED.get(model, {}):
+    metadata = weights.load_bundled(model, weights=source)[2]
   else:
     metadata = weights.load_model(source)[2]
     if metadata.model != model:

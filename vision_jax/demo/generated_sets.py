@@ -72,7 +72,9 @@ def _augmented(example: dict[str, Any]) -> list[np.ndarray]:
 
 def _classified(count: int) -> tuple[list[np.ndarray], list[str], float]:
   """(pictures, what the bundled network says of them, share of right ones)."""
-  module, variables, metadata = weights.load_bundled("resnet_small")
+  module, variables, metadata = weights.load_bundled(
+    "resnet_small", weights="textures"
+  )
   names = metadata.class_names or data.TEXTURE_NAMES
   images, labels = data.texture_batch(1, range(count))
 

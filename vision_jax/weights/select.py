@@ -37,10 +37,13 @@ __all__ = [
   "resolve",
 ]
 
-# Model -> file in vision_jax/assets.
-BUNDLED: dict[str, str] = {
-  "vgg_small": "vgg_small.safetensors",
-  "resnet_small": "resnet_small.safetensors",
+# Model -> name of its weights -> file in vision_jax/assets.
+BUNDLED: dict[str, dict[str, str]] = {
+  "vgg_small": {"bundled": "vgg_small.safetensors"},
+  "resnet_small": {
+    "bundled": "resnet_small.safetensors",
+    "textures": "resnet_small_textures.safetensors",
+  },
 }
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
@@ -85,11 +88,13 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
   return module, variables, metadata
 
 
-def load_bundled(name: str) -> Model:
+def load_bundled(name: str, *, weights: str = "bundled") -> Model:
   """Loads a network whose weights come with the package.
 
   Args:
     name: a key of `BUNDLED`, such as "vgg_small".
+    weights: which weights of it: "bundled" find points; "textures", of
+      resnet_small, name the pattern that fills an object.
 
   Returns:
     (module, variables, metadata); the metadata holds the card: data, command,
@@ -109,11 +114,17 @@ def load_bundled(name: str) -> Model:
     raise WeightsError(
       f"load_bundled: `name` must be one of {list(BUNDLED)}, got {name!r}."
     )
-  asset = importlib.resources.files("vision_jax") / "assets" / BUNDLED[name]
+  if weights not in BUNDLED[name]:
+    raise WeightsError(
+      f"load_bundled: `weights` of {name} must be one of "
+      f"{list(BUNDLED[name])}, got {weights!r}."
+    )
+  file = BUNDLED[name][weights]
+  asset = importlib.resources.files("vision_jax") / "assets" / file
   if not asset.is_file():
     raise WeightsError(
-      f"load_bundled: the asset {BUNDLED[name]} is not in this installation; "
-      "install vision_jax again, or train it with experiments/pretrain."
+      f"load_bundled: the asset {file} is not in this installation; install "
+      "vision_jax again, or train it as its experiment says."
     )
   with importlib.resources.as_file(asset) as path:
     return load_model(path)
@@ -145,8 +156,8 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   """
   text = os.fspath(name_or_path)
   model, _, enum = text.partition("/")
-  if text in BUNDLED:
-    return load_bundled(text)[2].preprocessing
+  if (enum or "bundled") in BUNDLED.get(model, {}):
+    return load_bundled(model, weights=enum or "bundled")[2].preprocessing
   if model in CATALOG and (not enum or published.is_enum(enum)):
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
@@ -170,8 +181,9 @@ def resolve(
 
   Args:
     model: name of a constructor in `vision_jax.nn.backbones`.
-    weights: "bundled"; "random"; a file of weights of any kind that
-      `read_state_dict` reads; or the name of published weights.
+    weights: "bundled" or another name in `BUNDLED`; "random"; a file of
+      weights of any kind that `read_state_dict` reads; or the name of published
+      weights.
     seed: of random weights.
 
   Returns:
@@ -194,13 +206,13 @@ def resolve(
       f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
       f"{model!r}."
     )
-  if weights == "bundled":
-    if model not in BUNDLED:
-      raise WeightsError(
-        f"resolve: there are no bundled weights for {model!r}, only for "
-        f"{', '.join(BUNDLED)}; give a path or the name of published weights."
-      )
-    module, variables, metadata = load_bundled(model)
+  if weights == "bundled" and model not in BUNDLED:
+    raise WeightsError(
+      f"resolve: there are no bundled weights for {model!r}, only for "
+      f"{', '.join(BUNDLED)}; give a path or the name of published weights."
+    )
+  if weights in BUNDLED.get(model, {}):
+    module, variables, metadata = load_bundled(model, weights=weights)
     return module, variables, metadata.preprocessing
   if weights == "random":
     module = backbones.MODELS[model]()
