@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jax import lax
 
-from experiments.benchmarks import torch_elf, train_cases
+from experiments.benchmarks import torch_elf, train_cases, warp_cases
 from vision_jax import metrics, ops, weights
 from vision_jax.nn import backbones, layer_table
 from vision_jax.systems import elf
@@ -313,5 +313,33 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   ),
   "ResNet-50 train step, 8 x 224 x 224": lambda: train_cases.train_step(
     "resnet50", 224, 8
+  ),
+  "affine_grid, 8 x 224 x 224": lambda: warp_cases.affine_grid(8, 224),
+  "thin_plate_grid and derivative, 8 x 64 x 64": (
+    lambda: warp_cases.thin_plate_grid(8, 64)
+  ),
+  "grid_sample, 8 x 224 x 224 x 3": (
+    lambda: warp_cases.grid_sample(8, 224, 3, False)
+  ),
+  "grid_sample and derivatives, 8 x 224 x 224 x 3": (
+    lambda: warp_cases.grid_sample(8, 224, 3, True)
+  ),
+  "grid_sample, 4 x 56 x 56 x 64": (
+    lambda: warp_cases.grid_sample(4, 56, 64, False)
+  ),
+  "grid_sample and derivatives, 4 x 56 x 56 x 64": (
+    lambda: warp_cases.grid_sample(4, 56, 64, True)
+  ),
+  "grid_sample, 4 x 28 x 28 x 256": (
+    lambda: warp_cases.grid_sample(4, 28, 256, False)
+  ),
+  "grid_sample and derivatives, 4 x 28 x 28 x 256": (
+    lambda: warp_cases.grid_sample(4, 28, 256, True)
+  ),
+  "soft_argmax and derivative, 32 x 64 x 64 x 17": (
+    lambda: warp_cases.soft_argmax(32, 64, 17)
+  ),
+  "crop_and_resize, 256 boxes, 14 x 14 x 256": (
+    lambda: warp_cases.crop_and_resize(256, 14, 256)
   ),
 }

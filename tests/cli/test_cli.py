@@ -13,12 +13,13 @@ from absl.testing import parameterized
 import vision_jax
 from tests.cli import command_case
 from vision_jax import cli
-from vision_jax.cli import convert, demo, info, keypoints, match, saliency
+from vision_jax.cli import convert, demo, info, keypoints, match, saliency, warp
 
 _COMMANDS = (
   ("match", match.MatchOptions),
   ("keypoints", keypoints.KeypointsOptions),
   ("saliency", saliency.SaliencyOptions),
+  ("warp", warp.WarpOptions),
   ("convert", convert.ConvertOptions),
   ("info", info.InfoOptions),
   ("demo", demo.DemoOptions),

@@ -24,6 +24,7 @@ from vision_jax.cli.match import MatchOptions
 from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
 from vision_jax.cli.support import describe_error
+from vision_jax.cli.warp import WarpOptions
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ _Command = (
   Annotated[MatchOptions, tyro.conf.subcommand("match")]
   | Annotated[KeypointsOptions, tyro.conf.subcommand("keypoints")]
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
+  | Annotated[WarpOptions, tyro.conf.subcommand("warp")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
   | Annotated[PrepareOptions, tyro.conf.subcommand("prepare")]

@@ -34,11 +34,19 @@ def _generated_sets(page: Page) -> None:
   generated_sets.generated_sets_section(page)
 
 
+def _warps(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import warps
+
+  warps.warps_section(page)
+
+
 # Name on the command line -> what adds to the page, in the order of the page.
 SECTIONS: Mapping[str, SectionFunction] = {
   "elf": _elf,
   "elf_scores": _elf_scores,
   "generated_sets": _generated_sets,
+  "warps": _warps,
 }
 
 

@@ -23,6 +23,31 @@ from vision_jax.ops.frames import (
   resize_matrix,
   unit_to_continuous,
 )
+from vision_jax.ops.grid_sampling import affine_grid, grid_sample
+from vision_jax.ops.heatmap_decoders import (
+  decode_argmax,
+  decode_dark,
+  decode_quarter,
+  decode_taylor,
+)
+from vision_jax.ops.heatmap_targets import (
+  gaussian_heatmaps,
+  one_hot_heatmaps,
+)
+from vision_jax.ops.heatmaps import (
+  local_soft_argmax,
+  soft_argmax,
+  soft_argmax_debiased,
+  soft_argmax_moments,
+  straight_through_argmax,
+)
+from vision_jax.ops.image_warps import (
+  crop_and_resize,
+  patch_matrix,
+  reproject_depth,
+  warp,
+  warp_points,
+)
 from vision_jax.ops.matching import (
   match_dual_softmax,
   match_greedy,
@@ -30,13 +55,33 @@ from vision_jax.ops.matching import (
   match_one_way,
   similarity,
 )
+from vision_jax.ops.matrices import (
+  homography_from_corners,
+  homography_from_parameters,
+  matrix_to_theta,
+  plane_homography,
+  similarity_matrix,
+  theta_to_matrix,
+)
 from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.rigid_motions import (
+  axis_angle_to_rotation,
+  quaternion_to_rotation,
+  rigid_matrix,
+)
 from vision_jax.ops.sampling import resize, sample
 from vision_jax.ops.scale_space import (
   difference_of_gaussians,
   gaussian_derivative,
   laplacian_of_gaussian,
   scale_space_extrema,
+)
+from vision_jax.ops.splines import (
+  ThinPlateSpline,
+  apply_thin_plate_spline,
+  control_lattice,
+  thin_plate_grid,
+  thin_plate_spline,
 )
 from vision_jax.ops.structures import Detections, Keypoints, Matches
 from vision_jax.ops.suppression import suppress_points, top_points
@@ -53,40 +98,72 @@ __all__ = [
   "HomographyEstimate",
   "Keypoints",
   "Matches",
+  "ThinPlateSpline",
   "Whitening",
+  "affine_grid",
   "apply_homography",
+  "apply_thin_plate_spline",
+  "axis_angle_to_rotation",
   "continuous_to_index",
   "continuous_to_unit",
+  "control_lattice",
+  "crop_and_resize",
+  "decode_argmax",
+  "decode_dark",
+  "decode_quarter",
+  "decode_taylor",
   "difference_of_gaussians",
   "estimate_homography",
   "feature_to_image",
   "fit_whitening",
   "gaussian_blur",
   "gaussian_derivative",
+  "gaussian_heatmaps",
   "gaussian_kernel",
+  "grid_sample",
   "harris_response",
   "histogram",
+  "homography_from_corners",
+  "homography_from_parameters",
   "homography_from_points",
   "image_to_feature",
   "index_to_continuous",
   "index_to_ndc",
   "kapur_threshold",
   "laplacian_of_gaussian",
+  "local_soft_argmax",
   "match_dual_softmax",
   "match_greedy",
   "match_mutual",
   "match_one_way",
+  "matrix_to_theta",
   "max_pool",
   "ndc_to_index",
+  "one_hot_heatmaps",
+  "patch_matrix",
+  "plane_homography",
+  "quaternion_to_rotation",
+  "reproject_depth",
   "resize",
   "resize_matrix",
+  "rigid_matrix",
   "saliency",
   "sample",
   "scale_space_extrema",
   "similarity",
+  "similarity_matrix",
+  "soft_argmax",
+  "soft_argmax_debiased",
+  "soft_argmax_moments",
+  "straight_through_argmax",
   "structure_tensor",
   "suppress_points",
+  "theta_to_matrix",
+  "thin_plate_grid",
+  "thin_plate_spline",
   "top_points",
   "unit_to_continuous",
+  "warp",
+  "warp_points",
   "whiten",
 ]

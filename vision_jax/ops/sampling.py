@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vision_jax.ops import interpolation
+
 __all__ = ["resize", "sample"]
 
-_SAMPLE_MODES = ("nearest", "bilinear", "bicubic")
-_PADDINGS = ("edge", "zeros")
+_PADDINGS = {"edge": "border", "zeros": "zeros"}
 _RESIZE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 
 # Above this number of taps per output a dense product is as fast as gathers,
@@ -78,62 +79,26 @@ def sample(
       "sample: `points` must be [..., 2] in the order (x, y), got shape "
       f"{points.shape}."
     )
-  _check_choice("sample", "mode", mode, _SAMPLE_MODES)
-  _check_choice("sample", "padding", padding, _PADDINGS)
+  interpolation.check_choices(
+    "sample",
+    mode=(mode, interpolation.MODES),
+    padding=(padding, tuple(_PADDINGS)),
+  )
   if not jnp.issubdtype(image.dtype, jnp.floating):
     image = image.astype(jnp.float32)
-  dtype = jnp.promote_types(image.dtype, jnp.float32)
   points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
-  height, width, channels = image.shape
-  result = jnp.zeros((*points.shape[:-1], channels), dtype)
-  columns = _point_taps(points[..., 0], width, mode, padding)
-  for row, row_weight, row_inside in _point_taps(
-    points[..., 1], height, mode, padding
-  ):
-    line = jnp.zeros_like(result)
-    for column, weight, inside in columns:
-      value = image.at[row, column].get(mode="promise_in_bounds").astype(dtype)
-      if padding == "zeros":
-        value = jnp.where((inside & row_inside)[..., None], value, 0)
-      line += weight.astype(dtype)[..., None] * value
-    result += row_weight.astype(dtype)[..., None] * line
-  return result.astype(image.dtype)
-
-
-def _check_choice(
-  function: str, name: str, value: str, choices: tuple[str, ...]
-) -> None:
-  """Raises unless `value` is one of `choices`."""
-  if value not in choices:
-    raise ValueError(
-      f"{function}: `{name}` must be one of {', '.join(choices)}, got "
-      f"{value!r}."
-    )
-
-
-def _point_taps(
-  x: jax.Array, size: int, mode: str, padding: str
-) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-  """(index, weight, inside) of the pixels that contribute along one axis."""
   # Three pixels outside, all taps are outside: the value no longer changes.
-  x = jnp.where(jnp.isnan(x), 0.0 if padding == "edge" else -3.0, x)
-  x = jnp.clip(x, -3, size + 2)
-  if mode == "nearest":
-    base, weights = jnp.round(x), [jnp.ones_like(x)]
-  else:
-    base = jnp.floor(x)
-    t = x - base
-    if mode == "bilinear":
-      weights = [1 - t, t]
-    else:
-      weights = [_cubic(d, -0.75, jnp) for d in (1 + t, t, 1 - t, 2 - t)]
-      base -= 1
-  taps = []
-  for k, weight in enumerate(weights):
-    index = base.astype(jnp.int32) + k
-    inside = (index >= 0) & (index < size)
-    taps.append((jnp.clip(index, 0, size - 1), weight, inside))
-  return taps
+  far = jnp.broadcast_to(
+    jnp.array([image.shape[1] + 2, image.shape[0] + 2], points.dtype),
+    points.shape,
+  )
+  no_number = 0.0 if padding == "edge" else -3.0
+  points = jnp.where(jnp.isnan(points), no_number, points)
+  points = jnp.where(points > far, lax.stop_gradient(far), points)
+  points = jnp.where(points < -3, -3.0, points)
+  return interpolation.interpolate(
+    image, points, mode=mode, padding_mode=_PADDINGS[padding]
+  )
 
 
 def _cubic(distance, a: float, xp):
@@ -208,7 +173,7 @@ def resize(
       "resize: `size` must be (height, width), both at least 1, got "
       f"{tuple(size)}."
     )
-  _check_choice("resize", "mode", mode, _RESIZE_MODES)
+  interpolation.check_choices("resize", mode=(mode, _RESIZE_MODES))
   if (antialias or align_corners) and mode not in ("bilinear", "bicubic"):
     raise ValueError(
       "resize: `antialias` and `align_corners` must be False with mode "

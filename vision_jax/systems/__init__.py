@@ -1,5 +1,5 @@
 """Whole methods: model, settings and prediction of one paper each."""
 
-from vision_jax.systems import elf, opencv_features
+from vision_jax.systems import elf, opencv_features, stn
 
-__all__ = ["elf", "opencv_features"]
+__all__ = ["elf", "opencv_features", "stn"]
