@@ -214,7 +214,7 @@ class LocalTest(parameterized.TestCase):
     got = ops.local_soft_argmax(volume.astype(np.float32), radius=1, num_dims=3)
     window = volume[1:4, 2:5, 3:6, 0]
     np.testing.assert_allclose(
-      got[0], _expected(window, 1.0) + [3, 2, 1], atol=1e-5
+      got[0], _expected(window, 1.0) + np.array([3, 2, 1]), atol=1e-5
     )
 
   def test_derivative_goes_through_the_window(self):
