@@ -229,9 +229,7 @@ def _read_pyramid(
       current, (points + 0.5) * ratio - 0.5, **settings
     )
     weight = jnp.maximum(1 - jnp.abs(level - k), 0)[..., None]
-    total = (
-      total + jnp.where(weight > 0, weight.astype(values.dtype), 0) * values
-    )
+    total = total + weight.astype(values.dtype) * values
   return total
 
 
