@@ -1,5 +1,7 @@
 """Tests of vision_jax.train.checkpoint: nothing lost, no silent damage."""
 
+import asyncio
+import errno
 import gc
 import json
 import os
@@ -7,12 +9,14 @@ import pathlib
 import resource
 import shutil
 import subprocess
+from unittest import mock
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from absl.testing import parameterized
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -223,6 +227,36 @@ class CheckpointsTest(chex.TestCase):
         shutil.rmtree(disk / str(step))
       checkpoints.save(99, make_state(99))
       self.assertEqual(checkpoints.restore_latest(make_state()).step, 99)
+
+  @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+  def test_nothing_is_written_after_a_failure(self):
+    # A save fails while a part of it is still being written, then that part.
+    async def write_late(handler, item, directory):
+      await asyncio.sleep(0.5)
+      os.makedirs(directory, exist_ok=True)
+      pathlib.Path(directory, "metadata").write_text(json.dumps(item)[:9])
+      raise full
+
+    full = OSError(errno.ENOSPC, "No space left")
+    with train.Checkpoints(self.folder) as checkpoints:
+      checkpoints.save(1, make_state(1))
+      checkpoints.wait()
+      with (
+        mock.patch.object(ocp.JsonCheckpointHandler, "_save_fn", write_late),
+        mock.patch.object(
+          ocp.checkpoint_manager,
+          "_FinalizeThread",
+          side_effect=OSError(errno.ENOSPC, "No space left"),
+        ),
+        self.assertRaisesRegex(
+          train.CheckpointError, r"step 2 .*No space left"
+        ),
+      ):
+        checkpoints.save(2, make_state(2))
+      self.assert_usable(checkpoints, [1])
+      checkpoints.save(2, make_state(2))
+      checkpoints.wait()
+      self.assert_usable(checkpoints, [1, 2])
 
   @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
   def test_failed_write_leaves_the_earlier_steps(self):

@@ -15,11 +15,13 @@ read. With several processes each call is made by all of them, in the same
 order; process 0 alone renames, deletes and judges, and the others follow it.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import shutil
+import threading
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -35,6 +37,8 @@ __all__ = ["CheckpointError", "Checkpoints", "Restored"]
 
 _logger = logging.getLogger(__name__)
 _EMPTY = "the folder is empty"
+# What each thread of a failed save is given to see that it failed.
+_SECONDS_TO_STOP = 30.0
 
 
 class CheckpointError(RuntimeError):
@@ -123,31 +127,11 @@ class Checkpoints:
     self._mode = mode
     self._damaged: set[int] = set()
     self._saving: int | None = None
+    self._writers: set[threading.Thread] = set()
     distributed.on_first_process(self._prepare)
     self._check_shared()
-    kept: list[policies.PreservationPolicy] = [policies.LatestN(keep)]
-    if best is not None:
-      kept.append(
-        policies.BestN(
-          get_metric_fn=self._score,
-          reverse=mode == "min",
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        )
-      )
-    self._manager = ocp.CheckpointManager(
-      self.directory,
-      options=ocp.CheckpointManagerOptions(
-        # Without a `best_fn` orbax does not write metrics.
-        best_fn=None if best is None else self._score,
-        best_mode=mode,
-        preservation_policy=policies.AnyPreservationPolicy(kept),
-        todelete_subdir="trash",
-        async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_sums
-        ),
-      ),
-    )
+    self._keep = keep
+    self._manager = self._open()
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -202,18 +186,22 @@ class Checkpoints:
         "another directory."
       )
     self._saving = step
+    threads = set(threading.enumerate())
     meta = {"leaves": placement.signature(state), "extra": dict(extra or {})}
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(placement.to_global(state)),
       meta=ocp.args.JsonSave(meta),
     )
     try:
-      self._manager.save(
-        step,
-        args=args,
-        metrics=None if self.best is None else numbers,
-        force=True,
-      )
+      try:
+        self._manager.save(
+          step,
+          args=args,
+          metrics=None if self.best is None else numbers,
+          force=True,
+        )
+      finally:
+        self._writers = set(threading.enumerate()) - threads
     except Exception as error:  # in files, networks or services: many types
       raise self._failed(error) from error
 
@@ -355,6 +343,31 @@ class Checkpoints:
     if self._saving is not None and jax.process_index() == 0:
       step_folders.remove_leftovers(self.directory)
 
+  def _open(self) -> ocp.CheckpointManager:
+    kept: list[policies.PreservationPolicy] = [policies.LatestN(self._keep)]
+    if self.best is not None:
+      kept.append(
+        policies.BestN(
+          get_metric_fn=self._score,
+          reverse=self._mode == "min",
+          n=1,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    return ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        # Without a `best_fn` orbax does not write metrics.
+        best_fn=None if self.best is None else self._score,
+        best_mode=self._mode,
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        todelete_subdir="trash",
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_sums
+        ),
+      ),
+    )
+
   def _path(self, step: int) -> str:
     return os.path.join(self.directory, str(step))
 
@@ -401,9 +414,19 @@ class Checkpoints:
 
   def _failed(self, error: Exception) -> CheckpointError:
     """The error of a save in plain words; the directory is as before it."""
-    if jax.process_index() == 0:
+    if jax.process_count() == 1:
+      # Orbax raises with the first part that fails, while others are still
+      # being written, and may raise once more what these meet.
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      for thread in self._writers:
+        threading.Thread.join(thread, _SECONDS_TO_STOP)  # orbax's own raises
       step_folders.remove_leftovers(self.directory)
-    self._manager.reload()
+      self._manager = self._open()
+    else:  # opening waits for every process, and the others may not have failed
+      if jax.process_index() == 0:
+        step_folders.remove_leftovers(self.directory)
+      self._manager.reload()
     usage = shutil.disk_usage(self.directory)
     return CheckpointError(
       f"Checkpoints: saving step {self._saving} in {self.directory} failed, "
