@@ -129,12 +129,19 @@ sys.exit(143)
 
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
   def test_signals_are_passed_on(self, number):
+    # The first process to end with a code of its own has the others ended: each
+    # waits until both have the signal, and ignores the one for that.
     program = f"""
+folder = {str(self.folder)!r}
 def stop(number, frame):
-  print("got", number)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  print("got", number, flush=True)
+  open(os.path.join(folder, "got" + me), "w").close()
+  while len(os.listdir(folder)) < 4:
+    time.sleep(0.01)
   sys.exit(5)
 signal.signal({int(number)}, stop)
-open({str(self.folder)!r} + "/" + me, "w").close()
+open(os.path.join(folder, me), "w").close()
 time.sleep(60)
 """
 
