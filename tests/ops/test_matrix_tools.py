@@ -26,6 +26,18 @@ class MatrixToolsTest(absltest.TestCase):
     self.assertEqual(got.shape, (2, 2, 2))
     np.testing.assert_array_equal(got[1], [[1, 1], [0.5, 2]])
 
+  def test_map_lattice_equals_a_loop(self):
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=(5, 3, 4)).astype(np.float32)
+    lines = [jnp.asarray(rng.normal(size=n), jnp.float32) for n in (4, 3, 2)]
+    got = matrix_tools.map_lattice(matrix, lines)
+    self.assertEqual(got.shape, (5, 2, 3, 4, 3))
+    for z, y, x in np.ndindex(2, 3, 4):
+      point = [lines[0][x], lines[1][y], lines[2][z], 1.0]
+      np.testing.assert_allclose(
+        got[:, z, y, x], matrix @ np.array(point), atol=1e-5
+      )
+
   def test_join_and_product(self):
     rng = np.random.default_rng(0)
     linear = rng.normal(size=(4, 2, 2)).astype(np.float32)

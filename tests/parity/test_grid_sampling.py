@@ -39,7 +39,6 @@ def _positions(rng, kind, sizes, align_corners, count=2):
 
 
 def _torch_results(image, grid, cotangent, **settings):
-  settings["align_corners"] = settings.pop("align_corners")
   u = torch.from_numpy(np.moveaxis(image, -1, 1).copy()).requires_grad_()
   g = torch.from_numpy(grid).requires_grad_()
   out = torch.nn.functional.grid_sample(u, g, **settings)
@@ -59,6 +58,16 @@ def _our_results(image, grid, cotangent, **settings):
   return (out, *pull(jnp.asarray(cotangent)))
 
 
+def _compare(image, rng, kind, *, method="gather", **settings):
+  sizes, channels = image.shape[1:-1], image.shape[-1]
+  grid = _positions(rng, kind, sizes, settings["align_corners"])
+  cotangent = rng.normal(size=(*grid.shape[:-1], channels))
+  expected = _torch_results(image, grid, cotangent, **settings)
+  got = _our_results(image, grid, cotangent, method=method, **settings)
+  for name, a, b in zip(("value", "image", "grid"), got, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11, err_msg=name)
+
+
 @pytest.mark.parametrize("method", ["gather", "matmul"])
 @pytest.mark.parametrize("kind", ["random", "lattice"])
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -67,18 +76,15 @@ def _our_results(image, grid, cotangent, **settings):
 @pytest.mark.parametrize("sizes", [(5, 7), (1, 6), (4, 1)])
 def test_images(sizes, mode, padding_mode, align_corners, kind, method):
   rng = np.random.default_rng(0)
-  image = rng.normal(size=(2, *sizes, 3))
-  grid = _positions(rng, kind, sizes, align_corners)
-  cotangent = rng.normal(size=(*grid.shape[:-1], 3))
-  settings = {
-    "mode": mode,
-    "padding_mode": padding_mode,
-    "align_corners": align_corners,
-  }
-  expected = _torch_results(image, grid, cotangent, **settings)
-  got = _our_results(image, grid, cotangent, method=method, **settings)
-  for name, a, b in zip(("value", "image", "grid"), got, expected, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11, err_msg=name)
+  _compare(
+    rng.normal(size=(2, *sizes, 3)),
+    rng,
+    kind,
+    method=method,
+    mode=mode,
+    padding_mode=padding_mode,
+    align_corners=align_corners,
+  )
 
 
 @pytest.mark.parametrize("kind", ["random", "lattice"])
@@ -88,18 +94,14 @@ def test_images(sizes, mode, padding_mode, align_corners, kind, method):
 @pytest.mark.parametrize("sizes", [(3, 4, 5), (1, 3, 2)])
 def test_volumes(sizes, mode, padding_mode, align_corners, kind):
   rng = np.random.default_rng(1)
-  image = rng.normal(size=(2, *sizes, 2))
-  grid = _positions(rng, kind, sizes, align_corners)
-  cotangent = rng.normal(size=(*grid.shape[:-1], 2))
-  settings = {
-    "mode": mode,
-    "padding_mode": padding_mode,
-    "align_corners": align_corners,
-  }
-  expected = _torch_results(image, grid, cotangent, **settings)
-  got = _our_results(image, grid, cotangent, **settings)
-  for name, a, b in zip(("value", "image", "grid"), got, expected, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11, err_msg=name)
+  _compare(
+    rng.normal(size=(2, *sizes, 2)),
+    rng,
+    kind,
+    mode=mode,
+    padding_mode=padding_mode,
+    align_corners=align_corners,
+  )
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from vision_jax.cli.options import CommonOptions
-from vision_jax.cli.support import UserError, describe_error
+from vision_jax.cli.support import UserError, check_outputs, describe_error
 
 if TYPE_CHECKING:
   import numpy as np
@@ -76,7 +77,7 @@ class WarpOptions(CommonOptions):
     if not files:
       raise UserError("no images given; name files or folders")
     targets = self.targets(files)
-    failed = 0
+    warp, failed = self.program(), 0
     for file, target in tqdm.tqdm(
       list(zip(files, targets, strict=True)),
       desc="warp",
@@ -84,7 +85,7 @@ class WarpOptions(CommonOptions):
       disable=len(files) == 1 or None,
     ):
       try:
-        data.write_image(target, self.warped(data.read_image(file), own))
+        data.write_image(target, self.warped(warp, data.read_image(file), own))
       except data.ImageError as error:
         tqdm.tqdm.write(
           f"vision-jax warp: error: {describe_error(error)[0]}", file=sys.stderr
@@ -126,15 +127,31 @@ class WarpOptions(CommonOptions):
       targets = [self.out / f"{file.stem}.png" for file in files]
     if len(set(targets)) < len(targets):
       raise UserError("two images have the same name; warp them one by one")
-    for file, target in zip(files, targets, strict=True):
-      if file.resolve() == target.resolve():
-        raise UserError(f"--out must not be an input file, got '{target}'")
+    for target in targets:
+      check_outputs("--out", target, inputs=files)
     return targets
 
-  def warped(self, image: "np.ndarray", own: "np.ndarray") -> "np.ndarray":
-    """One image through all that was asked for."""
+  def program(self) -> Callable[..., Any]:
+    """(image, matrix, size) -> warped; compiled once for each size."""
+    import functools
+
     import jax
     import jax.numpy as jnp
+
+    from vision_jax import ops
+
+    settings: dict[str, Any] = {
+      "mode": self.mode,
+      "padding_mode": self.padding,
+      "fill_value": jnp.array(self.fill) if self.padding == "zeros" else None,
+      "antialias": not self.no_antialias,
+    }
+    return jax.jit(functools.partial(ops.warp, **settings), static_argnums=2)
+
+  def warped(
+    self, warp: Callable[..., Any], image: "np.ndarray", own: "np.ndarray"
+  ) -> "np.ndarray":
+    """One image through all that was asked for."""
     import numpy as np
 
     from vision_jax import ops
@@ -156,15 +173,5 @@ class WarpOptions(CommonOptions):
     matrix = (centred if plain else own) @ np.asarray(turn, np.float64) @ back
     if (matrix @ [*middle, 1])[2] < 0:  # the middle is in front
       matrix = -matrix
-    warp = jax.jit(
-      lambda image, matrix: ops.warp(
-        image,
-        matrix,
-        size,
-        mode=self.mode,
-        padding_mode=self.padding,
-        fill_value=jnp.array(self.fill) if self.padding == "zeros" else None,
-        antialias=not self.no_antialias,
-      )
-    )
-    return np.clip(np.asarray(warp(image, matrix.astype(np.float32))), 0, 1)
+    warped = warp(image, matrix.astype(np.float32), size)
+    return np.clip(np.asarray(warped), 0, 1)

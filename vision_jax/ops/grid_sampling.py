@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.ops import interpolation
+from vision_jax.ops.matrix_tools import map_lattice
 
 __all__ = ["affine_grid", "grid_sample", "pixel_centres"]
 
@@ -65,17 +66,11 @@ def affine_grid(
       f" of shape {theta.shape}, got {tuple(size)}."
     )
   dtype = jnp.promote_types(theta.dtype, jnp.float32)
-  lead = theta.shape[:-2]
-  theta = theta.astype(dtype).reshape(*lead, *[1] * dims, dims, dims + 1)
-  grid = theta[..., dims]
-  for axis, side in enumerate(reversed(size)):  # x first
-    line = [1] * (dims + 1)
-    line[dims - 1 - axis] = side
-    base = pixel_centres(side, align_corners).astype(dtype).reshape(line)
-    base = base.reshape(*[1] * len(lead), *line)
-    # Not a matrix product, which a TPU would round to bfloat16.
-    grid = grid + theta[..., axis] * base
-  return jnp.broadcast_to(grid, (*lead, *size, dims))
+  lines = [
+    jnp.asarray(pixel_centres(side, align_corners), dtype)
+    for side in reversed(size)
+  ]
+  return map_lattice(theta.astype(dtype), lines)
 
 
 def pixel_centres(side: int, align_corners: bool) -> np.ndarray:
@@ -144,7 +139,7 @@ def grid_sample(
     Jaderberg et al., Spatial Transformer Networks, 2015, equation 5;
     torch.nn.functional.grid_sample.
   """
-  image, grid = jnp.asarray(image), jnp.asarray(grid)
+  image, grid = interpolation.as_image(image), jnp.asarray(grid)
   dims = _check_grid(image, grid)
   interpolation.check_choices(
     "grid_sample",
@@ -157,8 +152,6 @@ def grid_sample(
       'grid_sample: `fill_value` must come with padding_mode="zeros", got '
       f"{padding_mode!r}; leave it out."
     )
-  if not jnp.issubdtype(image.dtype, jnp.floating):
-    image = image.astype(jnp.float32)
   grid = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
   # Finite numbers stay finite in pixels; infinite ones have their own rule.
   grid = jnp.where(jnp.isfinite(grid), interpolation.limit(grid), grid)

@@ -284,18 +284,22 @@ def window(
   maps = jnp.moveaxis(scores, -1, -1 - num_dims)  # [..., J, (D,) H, W]
   lead = maps.shape[:-num_dims]
   flat = maps.reshape(*lead, math.prod(sizes))
-  taken = []
-  for offset in itertools.product(
-    range(-radius, radius + 1), repeat=num_dims
-  ):  # z, y, x
-    index, inside = jnp.zeros(lead, jnp.int32), jnp.ones(lead, bool)
-    for axis, size in enumerate(sizes):
-      place = cells[..., num_dims - 1 - axis] + offset[axis]
-      inside &= (place >= 0) & (place < size)
-      index = index * size + jnp.clip(place, 0, size - 1)
-    value = jnp.take_along_axis(flat, index[..., None], axis=-1)[..., 0]
-    taken.append(jnp.where(inside, value, outside))
-  return jnp.stack(taken, axis=-1)
+  index, inside = jnp.zeros((), jnp.int32), jnp.ones((), bool)
+  offsets = window_offsets(radius, num_dims)
+  for axis, size in enumerate(sizes):
+    coordinate = num_dims - 1 - axis
+    step = jnp.asarray(offsets[:, coordinate]).reshape(*[1] * len(lead), -1)
+    place = cells[..., coordinate, None] + step
+    inside = inside & (place >= 0) & (place < size)
+    index = index * size + jnp.clip(place, 0, size - 1)
+  return jnp.where(inside, jnp.take_along_axis(flat, index, axis=-1), outside)
+
+
+def window_offsets(radius: int, num_dims: int) -> np.ndarray:
+  """Offsets (x, y[, z]) of the cells of a window, int32 [K, dims]."""
+  line = range(-radius, radius + 1)
+  offsets = list(itertools.product(line, repeat=num_dims))
+  return np.array(offsets, np.int32)[:, ::-1]
 
 
 def local_soft_argmax(
@@ -346,13 +350,10 @@ def local_soft_argmax(
   weights = jax.nn.softmax(
     jnp.where(jnp.isfinite(values), values * beta, -jnp.inf), axis=-1
   )
-  offsets = np.array(
-    list(itertools.product(range(-radius, radius + 1), repeat=num_dims))
-  )[:, ::-1]
   mean = jnp.einsum(
     "...k,kd->...d",
     weights,
-    jnp.asarray(offsets, weights.dtype),
+    jnp.asarray(window_offsets(radius, num_dims), weights.dtype),
     precision="highest",
   )
   return cells.astype(scores.dtype) + mean

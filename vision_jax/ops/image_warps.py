@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from vision_jax.ops import interpolation
-from vision_jax.ops.matrix_tools import as_float, as_shape, product
+from vision_jax.ops.matrix_tools import as_float, as_shape, map_lattice, product
 from vision_jax.ops.sampling import resize
 
 __all__ = [
@@ -66,21 +66,12 @@ def warp_points(
       f"matrix of shape {matrix.shape}, got {tuple(size)}."
     )
   lead, rows = matrix.shape[:-2], matrix.shape[-2]
-  m = matrix.reshape(*lead, *[1] * dims, rows, dims + 1)
-  total = m[..., dims]  # [..., 1, 1, rows], plus one term for each axis
-  magnitude = jnp.abs(total)
-  for axis in range(dims):
-    line = [1] * (len(lead) + dims + 1)
-    line[len(lead) + dims - 1 - axis] = size[dims - 1 - axis]
-    index = jnp.arange(size[dims - 1 - axis], dtype=matrix.dtype).reshape(line)
-    # Element by element, because a matrix product may round to bfloat16.
-    total = total + m[..., axis] * index
-    magnitude = magnitude + jnp.abs(m[..., axis] * index)
-  total = jnp.broadcast_to(total, (*lead, *size, rows))
+  lines = [jnp.arange(side, dtype=matrix.dtype) for side in reversed(size)]
+  total = map_lattice(matrix, lines)
   if rows == dims:
     return total, jnp.ones((*lead, *size), bool)
-  eps = jnp.finfo(matrix.dtype).eps
-  valid = total[..., dims] > eps * magnitude[..., dims]
+  magnitude = map_lattice(jnp.abs(matrix[..., dims:, :]), lines)[..., 0]
+  valid = total[..., dims] > jnp.finfo(matrix.dtype).eps * magnitude
   valid |= jnp.isnan(total[..., dims])  # is to be seen in the result
   w = jnp.where(valid, total[..., dims], 1)
   points = jnp.where(valid[..., None], total[..., :dims], 0)
@@ -146,7 +137,7 @@ def warp(
     Jaderberg et al., Spatial Transformer Networks, 2015, section 3; levels as
     in Williams, Pyramidal parametrics, 1983.
   """
-  image = as_image(image)
+  image = interpolation.as_image(image)
   matrix, dims = _check_matrix("warp", matrix)
   lead = image.shape[: -1 - dims]
   if image.ndim < dims + 1 or matrix.shape[: len(lead)] != lead:
@@ -178,14 +169,6 @@ def warp(
   fill = jnp.broadcast_to(fill, values.shape[-1:])
   fill = fill.reshape(*[1] * (values.ndim - 1), -1)
   return jnp.where(valid[..., None], values, fill)
-
-
-def as_image(image: jax.Array) -> jax.Array:
-  """Integers as float32."""
-  image = jnp.asarray(image)
-  if jnp.issubdtype(image.dtype, jnp.floating):
-    return image
-  return image.astype(jnp.float32)
 
 
 def _spacing(points: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ __all__ = [
   "MODES",
   "PADDING_MODES",
   "AxisTap",
+  "as_image",
   "axis_taps",
   "check_choices",
   "interpolate",
@@ -42,6 +43,14 @@ class AxisTap(NamedTuple):
   pixel: jax.Array
   weight: jax.Array
   inside: jax.Array
+
+
+def as_image(image: jax.Array) -> jax.Array:
+  """The image, integers as float32."""
+  image = jnp.asarray(image)
+  if jnp.issubdtype(image.dtype, jnp.floating):
+    return image
+  return image.astype(jnp.float32)
 
 
 def check_choices(

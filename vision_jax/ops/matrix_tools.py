@@ -6,7 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["as_float", "as_shape", "join_affine", "product", "stack_matrix"]
+__all__ = [
+  "as_float",
+  "as_shape",
+  "join_affine",
+  "map_lattice",
+  "product",
+  "stack_matrix",
+]
 
 
 def as_float(x: Any) -> jax.Array:
@@ -56,3 +63,25 @@ def join_affine(linear: jax.Array, shift: jax.Array) -> jax.Array:
   shift = jnp.broadcast_to(shift.astype(dtype), (*lead, dims))
   top = jnp.concatenate([linear, shift[..., None]], axis=-1)
   return jnp.concatenate([top, last], axis=-2)
+
+
+def map_lattice(matrix: jax.Array, lines: Sequence[jax.Array]) -> jax.Array:
+  """Homogeneous maps of all points of a lattice.
+
+  Args:
+    matrix: [..., rows, D + 1].
+    lines: coordinates along each axis, x first.
+
+  Returns:
+    matrix (x, y[, z], 1), [..., (D,) H, W, rows].
+  """
+  dims, lead = len(lines), matrix.shape[:-2]
+  m = matrix.reshape(*lead, *[1] * dims, *matrix.shape[-2:])
+  total = m[..., dims]
+  for axis, line in enumerate(lines):
+    shape = [1] * total.ndim
+    shape[len(lead) + dims - 1 - axis] = len(line)
+    # Not a matrix product, which a TPU would round to bfloat16.
+    total = total + m[..., axis] * line.reshape(shape)
+  size = [len(line) for line in reversed(lines)]
+  return jnp.broadcast_to(total, (*lead, *size, matrix.shape[-2]))

@@ -68,7 +68,7 @@ def sample(
     Keys, Cubic convolution interpolation, 1981; edges as torch `grid_sample`
     with padding_mode "border" and "zeros".
   """
-  image, points = jnp.asarray(image), jnp.asarray(points)
+  image, points = interpolation.as_image(image), jnp.asarray(points)
   if image.ndim != 3 or 0 in image.shape[:2]:
     raise ValueError(
       "sample: `image` must be [H, W, C] with at least one pixel, got shape "
@@ -84,8 +84,6 @@ def sample(
     mode=(mode, interpolation.MODES),
     padding=(padding, tuple(_PADDINGS)),
   )
-  if not jnp.issubdtype(image.dtype, jnp.floating):
-    image = image.astype(jnp.float32)
   points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
   # Three pixels outside, all taps are outside: the value no longer changes.
   far = jnp.broadcast_to(

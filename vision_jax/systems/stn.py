@@ -23,7 +23,13 @@ import jax.numpy as jnp
 
 from vision_jax import ops
 from vision_jax.nn import layers
-from vision_jax.ops.matrix_tools import as_float, product, stack_matrix
+from vision_jax.ops.grid_sampling import pixel_centres
+from vision_jax.ops.matrix_tools import (
+  as_float,
+  map_lattice,
+  product,
+  stack_matrix,
+)
 
 __all__ = [
   "TRANSFORMS",
@@ -135,14 +141,11 @@ def _theta_grid(
 ) -> jax.Array:
   """Grid of matrices; infinity, far outside, behind the horizon."""
   dims = theta.shape[-1] - 1
-  eye = jnp.eye(dims + 1, dtype=theta.dtype)
-  base = ops.affine_grid(eye[:dims], size, align_corners=align_corners)
-  lead = theta.shape[:-2]
-  m = theta.reshape(*lead, *[1] * dims, dims + 1, dims + 1)
-  base = base.reshape(*[1] * len(lead), *base.shape)
-  total = m[..., dims]
-  for axis in range(dims):  # not a product that a TPU rounds to bfloat16
-    total = total + m[..., axis] * base[..., axis : axis + 1]
+  lines = [
+    jnp.asarray(pixel_centres(side, align_corners), theta.dtype)
+    for side in reversed(size)
+  ]
+  total = map_lattice(theta, lines)
   w = total[..., dims:]
   front = w > jnp.finfo(theta.dtype).eps
   return jnp.where(front, total[..., :dims], jnp.inf) / jnp.where(front, w, 1)
