@@ -23,6 +23,12 @@ def _texture(seed, index):
   return {"image": image, "label": np.int32(label)}
 
 
+def _digit(seed, index):
+  image, label = data.digits(seed, index)
+  # Pictures are read with three channels.
+  return {"image": np.repeat(image, 3, -1), "label": np.int32(label)}
+
+
 def _pair(seed, index):
   number, place = divmod(index, 7)
   pair = data.homography_pair(
@@ -49,6 +55,8 @@ def _instance(kind):
 _SETS = (
   ("generated_textures", "64", "train", 21, _texture, 0, 0),
   ("generated_textures", "64", "test", 2, _texture, 1, 0),
+  ("generated_digits", "28", "train", 12, _digit, 0, 0),
+  ("generated_digits", "28", "validation", 3, _digit, 2, 0),
   (
     "generated_shapes",
     "64",
@@ -150,6 +158,7 @@ class PreparedSetsTest(parameterized.TestCase):
   def test_the_classes_are_kept(self):
     for name, config, split, names in (
       ("generated_textures", "64", "train", data.TEXTURE_NAMES),
+      ("generated_digits", "28", "train", "0123456789"),
       ("generated_shapes", "64", "train", data.SHAPE_NAMES),
       ("stick_pose", "single_64", "test", ("person",)),
       ("homography_pairs", "240x320", "test", ()),

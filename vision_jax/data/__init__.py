@@ -28,6 +28,13 @@ from vision_jax.data.colours import (
 )
 from vision_jax.data.errors import DataError
 from vision_jax.data.generated.canvases import DEAD_LEAVES_VERSION, dead_leaves
+from vision_jax.data.generated.digit_glyphs import (
+  DIGIT_FACES,
+  DIGITS_VERSION,
+  digit_batch,
+  digit_label,
+  digits,
+)
 from vision_jax.data.generated.generated_shapes import (
   SHAPE_NAMES,
   SHAPES_VERSION,
@@ -149,6 +156,8 @@ from vision_jax.data.readers.webcam import WEBCAM_SCENES, webcam_pairs
 __all__ = [
   "CITYSCAPES_CLASSES",
   "DEAD_LEAVES_VERSION",
+  "DIGITS_VERSION",
+  "DIGIT_FACES",
   "EVALUATION",
   "HOMOGRAPHY_PAIRS_VERSION",
   "HPATCHES_LARGE",
@@ -200,6 +209,9 @@ __all__ = [
   "cache_in_memory",
   "collate",
   "dead_leaves",
+  "digit_batch",
+  "digit_label",
+  "digits",
   "draw_instance_image",
   "draw_outline",
   "draw_pattern",

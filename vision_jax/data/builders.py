@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from vision_jax.data import photographs
 from vision_jax.data.generated import (
+  digit_glyphs,
   generated_shapes,
   instances,
   stick_figures,
@@ -31,6 +32,7 @@ from vision_jax.data.generated_builder import (
 
 __all__ = [
   "BUILDERS",
+  "GeneratedDigits",
   "GeneratedInstances",
   "GeneratedShapes",
   "GeneratedTextures",
@@ -106,6 +108,38 @@ class GeneratedTextures(GeneratedBuilder):
   def _features(self) -> dict[str, Any]:
     return {
       "image": self._picture(),
+      "label": tfds.features.ClassLabel(names=self.CLASS_NAMES),
+    }
+
+
+def _draw_digit(seed: int, index: int, *, size: int) -> dict[str, Any]:
+  image, label = digit_glyphs.digits(seed, index, size=size)
+  return {"image": image, "label": label}
+
+
+class GeneratedDigits(GeneratedBuilder):
+  """Digits of many faces and strokes, with the features of MNIST.
+
+  GENERATED.md, "Digits".
+  """
+
+  VERSION = tfds.core.Version(f"{digit_glyphs.DIGITS_VERSION}.0.0")
+  BUILDER_CONFIGS: ClassVar = _squares(28)
+  CLASS_NAMES = tuple("0123456789")
+
+  def _parts(self) -> Mapping[str, Part]:
+    return {
+      "train": Part(0, 0, 60_000),
+      "validation": Part(2, 0, 5_000),
+      "test": Part(1, 0, 10_000),
+    }
+
+  def _make_draw(self, split: str) -> Draw:
+    return functools.partial(_draw_digit, size=self.builder_config.size[0])
+
+  def _features(self) -> dict[str, Any]:
+    return {
+      "image": self._picture(channels=1),
       "label": tfds.features.ClassLabel(names=self.CLASS_NAMES),
     }
 
@@ -325,6 +359,7 @@ BUILDERS: Mapping[str, type[GeneratedBuilder]] = {
   for builder in (
     GeneratedShapes,
     GeneratedTextures,
+    GeneratedDigits,
     StickPose,
     GeneratedInstances,
     HomographyPairs,

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 PICTURES = ("image", "image0", "image1")
-"""Features of three channels, [..., H, W, 3]."""
+"""Features of one or three channels, [..., H, W, C]."""
 
 MAPS = ("semantic", "ignore")
 """Features of one channel, [..., H, W]."""
@@ -39,7 +39,10 @@ def encode_example(example: Mapping[str, Any]) -> dict[str, Any]:
   stored = dict(example)
   for name, value in example.items():
     if name in PICTURES:
-      stored[name] = decoding.encode_png(value.reshape(-1, *value.shape[-2:]))
+      picture = value.reshape(-1, *value.shape[-2:])
+      if picture.shape[-1] == 1:
+        picture = picture[..., 0]
+      stored[name] = decoding.encode_png(picture)
     elif name in MAPS:
       stored[name] = decoding.encode_png(value.reshape(-1, value.shape[-1]))
     elif name == "masks":
