@@ -1,6 +1,7 @@
 """The section itself runs in `make demo`; here: what it shows is right."""
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from vision_jax.demo import warps
@@ -22,6 +23,19 @@ class WarpsTest(absltest.TestCase):
     plain, smooth = warps._shrunk().values()
     corner = np.s_[:30, :30]  # rings finer than two pixels
     self.assertGreater(np.std(plain[corner]), 2 * np.std(smooth[corner]))
+
+  @pytest.mark.slow
+  def test_the_registered_picture_lies_on_the_other(self):
+    pictures, error = warps._registered()
+    self.assertLess(error, 0.1)
+    first, other, seen = (np.asarray(p).mean(-1) for p in pictures.values())
+    middle = np.s_[80:160, 110:210]
+
+    def alike(a):
+      return np.corrcoef(a[middle].ravel(), first[middle].ravel())[0, 1]
+
+    self.assertGreater(alike(seen), 0.95)
+    self.assertLess(alike(other), 0.8)
 
   def test_decoders_in_order(self):
     rows = {name: (float(a), float(b)) for name, a, b in warps._decoder_errors()}

@@ -85,6 +85,11 @@ from vision_jax.ops.splines import (
 )
 from vision_jax.ops.structures import Detections, Keypoints, Matches
 from vision_jax.ops.suppression import suppress_points, top_points
+from vision_jax.ops.warp_families import (
+  TRANSFORMS,
+  Transform,
+  transform_grid,
+)
 from vision_jax.ops.warping import (
   HomographyEstimate,
   apply_homography,
@@ -94,11 +99,13 @@ from vision_jax.ops.warping import (
 from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
 
 __all__ = [
+  "TRANSFORMS",
   "Detections",
   "HomographyEstimate",
   "Keypoints",
   "Matches",
   "ThinPlateSpline",
+  "Transform",
   "Whitening",
   "affine_grid",
   "apply_homography",
@@ -162,6 +169,7 @@ __all__ = [
   "thin_plate_grid",
   "thin_plate_spline",
   "top_points",
+  "transform_grid",
   "unit_to_continuous",
   "warp",
   "warp_points",

@@ -1,0 +1,1 @@
+"""Spatial transformers on distorted digits: the table of the paper."""

@@ -1,0 +1,149 @@
+"""One run: a network of the table trained on a distortion, and its error."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.stn.distortions import SIDES
+from experiments.stn.networks import DigitNetwork, make_network
+from vision_jax import data, train
+
+__all__ = ["Config", "error_percent", "train_network"]
+
+Digits = tuple[np.ndarray, np.ndarray]
+"""Pictures uint8 [N, S, S] and labels [N]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """One run.
+
+  Attributes:
+    model: one of `networks.MODELS`.
+    kind: a distortion, a key of `distortions.SIDES`.
+    seed: of the parameters and of the order of the pictures.
+    num_steps: updates.
+    batch_size: pictures of an update.
+    learning_rate: the largest, of Adam; it falls along a cosine.
+    localisation_factor: what the rate of the localisation is multiplied by.
+    clip_norm: largest norm of a gradient.
+  """
+
+  model: str = "ST-CNN Aff"
+  kind: str = "R"
+  seed: int = 0
+  num_steps: int = 900
+  batch_size: int = 64
+  learning_rate: float = 1e-2
+  localisation_factor: float = 0.3
+  clip_norm: float = 1.0
+
+
+def _scale(images: jax.Array) -> jax.Array:
+  """Bytes [B, S, S] -> [B, S, S, 1], about mean 0 and deviation 1."""
+  return (images.astype(jnp.float32)[..., None] / 255 - 0.13) / 0.31
+
+
+def make_loss(network: DigitNetwork):
+  """loss_fn of `train.make_step`: cross-entropy."""
+
+  def loss_fn(params, batch_stats, batch, key):
+    logits, _ = network.apply({"params": params}, _scale(batch["image"]))
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+      logits, batch["label"]
+    )
+    return {"cross_entropy": (losses.sum(), len(losses))}, None
+
+  return loss_fn
+
+
+def _batches(config: Config, digits: Digits) -> Callable[[int], Any]:
+  """The batch of a step: every picture once, in a new order each time."""
+  images, labels = digits
+  per_epoch = len(images) // config.batch_size
+
+  def batch(step: int) -> dict[str, np.ndarray]:
+    epoch, place = divmod(step, per_epoch)
+    stream = data.random_stream(data.Domain.ORDER, config.seed, epoch)
+    order = stream.permutation(len(images))
+    part = order[place * config.batch_size :][: config.batch_size]
+    return {"image": images[part], "label": labels[part]}
+
+  return batch
+
+
+def train_network(
+  config: Config,
+  digits: Digits,
+  *,
+  watch: Callable[[int, Mapping[str, Any]], None] | None = None,
+  progress: bool = True,
+) -> tuple[DigitNetwork, Any, float]:
+  """Trains one network.
+
+  Args:
+    config: what and how.
+    digits: distorted training pictures and labels.
+    watch: called with the number of updates and the variables, before the first
+      and after every one; for pictures of a training.
+    progress: whether to show a progress bar.
+
+  Returns:
+    The network, its variables and the seconds it took, compilation included.
+  """
+  began = time.perf_counter()
+  network = make_network(config.model, config.kind)
+  side = SIDES[config.kind]
+  params = jax.jit(network.init)(
+    jax.random.key(config.seed), jnp.zeros((1, side, side, 1))
+  )["params"]
+  schedule = train.make_schedule(
+    "cosine",
+    config.learning_rate,
+    config.num_steps,
+    warmup_steps=min(50, config.num_steps - 1),
+  )
+  factors = None
+  if network.transformer is not None:
+    factors = {"transformer": config.localisation_factor}
+  tx = train.make_optimizer(
+    "adam", schedule, clip_norm=config.clip_norm, factors=factors
+  )
+  state = train.create_state(params, None, tx, jax.random.key(config.seed))
+  step = train.make_step(make_loss(network), tx)
+  watched = step
+  if watch is not None:
+
+    def watched(state, batch):
+      watch(int(state.step), {"params": state.params})
+      return step(state, batch)
+
+  state = train.fit(
+    watched,
+    state,
+    _batches(config, digits),
+    num_steps=config.num_steps,
+    log_every=config.num_steps,
+    progress=progress,
+  )
+  variables = jax.device_get({"params": state.params})
+  return network, variables, time.perf_counter() - began
+
+
+def error_percent(
+  network: DigitNetwork, variables: Any, digits: Digits, *, batch: int = 500
+) -> float:
+  """Pictures whose digit is not the most likely one, percent."""
+  apply = jax.jit(lambda v, x: network.apply(v, _scale(x))[0].argmax(-1))
+  images, labels = digits
+  wrong = 0
+  for start in range(0, len(images), batch):
+    part = slice(start, start + batch)
+    wrong += int((apply(variables, images[part]) != labels[part]).sum())
+  return 100 * wrong / len(images)

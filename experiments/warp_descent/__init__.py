@@ -1,0 +1,1 @@
+"""Descent through warps: paths through a cost image, and registration."""

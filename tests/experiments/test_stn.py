@@ -1,0 +1,182 @@
+"""The spatial-transformer experiment: distortions, networks, a tiny run."""
+
+import functools
+import hashlib
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from experiments.stn import distortions, networks, train, training
+from vision_jax import data
+
+
+@functools.lru_cache(maxsize=1)
+def _digits():
+  return data.digit_batch(0, range(40))[0][..., 0]
+
+
+class TestDistortions:
+  @pytest.mark.parametrize("kind", distortions.SIDES)
+  def test_each_example_has_its_own(self, kind):
+    images, side = _digits(), distortions.SIDES[kind]
+    result = distortions.distort(kind, images, 0)
+    assert result.shape == (40, side, side)
+    assert result.dtype == np.uint8
+    if kind != "TC":  # its pieces come from the whole set
+      part = distortions.distort(kind, images[:7], 0)
+      assert np.abs(part.astype(int) - result[:7]).max() <= 1
+    other = distortions.distort(kind, images, 1)
+    assert np.mean(np.any(result != other, (1, 2))) > 0.9
+    with pytest.raises(
+      ValueError, match="must be one of R, RTS, P, E, TC, got"
+    ):
+      distortions.distort("X", images, 0)
+    with pytest.raises(ValueError, match=r"`images` must be \[N, 28, 28\]"):
+      distortions.distort(kind, images[..., None], 0)
+
+  def test_frozen_parameters(self):
+    """Rounded, so that the last bit of a cosine does not count."""
+    for kind, expected in _FROZEN.items():
+      drawn = [distortions.draw_parameters(kind, 0, i) for i in range(50)]
+      text = np.round(np.stack(drawn), 5) + 0.0
+      digest = hashlib.sha256(text.astype("<f8").tobytes()).hexdigest()
+      assert digest[:12] == expected, kind
+
+  def test_rotation_equals_scipy(self):
+    images = _digits()
+    result = distortions.distort("R", images, 0)
+    for index in range(10):
+      c, s = distortions.draw_parameters("R", 0, index)[:2]
+      angle = math.degrees(math.atan2(s, c))
+      expected = scipy.ndimage.rotate(
+        images[index].astype(float), -angle, reshape=False, order=1
+      )
+      difference = np.abs(result[index] - expected)
+      assert difference.mean() < 3
+      assert np.corrcoef(result[index].ravel(), expected.ravel())[0, 1] > 0.97
+
+  def test_ranges(self):
+    draw = distortions.draw_parameters
+    p = np.stack([draw("R", 0, i) for i in range(400)])
+    angles = np.degrees(np.arctan2(p[:, 1], p[:, 0]))
+    assert 80 < angles.max() <= 90
+    assert -90 <= angles.min() < -80
+    p = np.stack([draw("RTS", 0, i) for i in range(400)]) * 28 / 42
+    scales = 1 / np.hypot(p[:, 0], p[:, 1])
+    assert 0.69 < scales.min() < 0.72
+    assert 1.17 < scales.max() < 1.21
+    moves = np.stack([draw("E", 0, i) for i in range(400)]).reshape(-1, 16, 2)
+    deviation = moves.std(0).mean() * 14
+    np.testing.assert_allclose(deviation, 1.5, rtol=0.03)
+
+  def test_the_digit_of_rts_is_whole(self):
+    """Ink grows with the square of the scale, and none is lost."""
+    images = _digits()
+    result = distortions.distort("RTS", images, 0)
+    p = [distortions.draw_parameters("RTS", 0, i) for i in range(40)]
+    scale = np.array([42 / 28 / np.hypot(*q[:2]) for q in p])
+    ink = result.sum((1, 2), dtype=float) / images.sum((1, 2), dtype=float)
+    np.testing.assert_allclose(ink, scale**2, rtol=0.05)
+
+  def test_clutter_equals_its_parameters(self):
+    images = _digits()
+    result = distortions.distort("TC", images, 3)
+    for index in (0, 17, 39):
+      drawn = distortions.draw_parameters("TC", 3, index)
+      x, y = drawn[0].astype(int)
+      expected = np.zeros((60, 60), int)
+      for k in range(16):
+        (u, v), (a, b) = drawn[1 + k].astype(int), drawn[17 + k].astype(int)
+        other = images[int(drawn[33 + k, 0] * 40)]
+        for i in range(6):
+          for j in range(6):
+            old = expected[b + i, a + j]
+            expected[b + i, a + j] = max(old, other[v + i, u + j])
+      digit = expected[y : y + 28, x : x + 28]
+      expected[y : y + 28, x : x + 28] = np.maximum(digit, images[index])
+      np.testing.assert_array_equal(result[index], expected)
+
+
+_FROZEN = {
+  "R": "fff2626cc980",
+  "RTS": "6f65f26223e3",
+  "P": "0b5df4ca19ba",
+  "E": "5588954411fd",
+  "TC": "c4c9a72f17bc",
+}
+
+
+class TestNetworks:
+  @pytest.mark.parametrize("kind", distortions.SIDES)
+  @pytest.mark.parametrize("model", networks.MODELS)
+  def test_equal_budgets(self, model, kind):
+    plain = "FCN" if "FCN" in model else "CNN"
+    counts = [
+      networks.count_parameters(networks.make_network(m, kind), kind)
+      for m in (model, plain)
+    ]
+    assert 0.9 * counts[1] < counts[0] <= counts[1]
+
+  def test_plain_networks_have_the_layers_of_the_paper(self):
+    count = networks.count_parameters(networks.make_network("FCN", "R"), "R")
+    assert count == 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+    count = networks.count_parameters(networks.make_network("CNN", "R"), "R")
+    assert count == 81 * 16 + 16 + 49 * 16 * 16 + 16 + 4 * 16 * 10 + 10
+
+  @pytest.mark.parametrize("kind", ["R", "TC"])
+  def test_a_transformer_begins_with_what_is_there(self, kind):
+    network = networks.make_network("ST-FCN TPS", kind)
+    side = distortions.SIDES[kind]
+    images = jax.random.uniform(jax.random.key(0), (2, side, side, 1))
+    variables = network.init(jax.random.key(1), images)
+    logits, seen = network.apply(variables, images)
+    assert logits.shape == (2, 10)
+    assert seen.shape == (2, 28, 28, 1)
+    if kind == "R":
+      np.testing.assert_allclose(seen, images, atol=1e-4)
+    else:
+      np.testing.assert_allclose(seen.mean(), images.mean(), atol=0.02)
+
+  def test_unknown_model(self):
+    with pytest.raises(ValueError, match="must be one of FCN, ST-FCN Aff"):
+      networks.make_network("RNN", "R")
+
+
+def test_tiny_run(tmp_path, quick_compile):
+  config = training.Config(model="ST-FCN Aff", kind="R")
+  run = train.Run(
+    data_dir=str(tmp_path),
+    out=str(tmp_path / "result.json"),
+    tiny=True,
+    progress=False,
+  )
+  error = train.main(config, run)
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["test"] == error
+  assert 0 <= error <= 100
+  seen = []
+  training.train_network(
+    training.Config(model="ST-FCN Aff", kind="R", num_steps=3, batch_size=16),
+    train.load_digits(run, "R", "train"),
+    watch=lambda step, variables: seen.append(step),
+    progress=False,
+  )
+  assert seen == [0, 1, 2]
+
+
+def test_error_percent():
+  """Against predictions by hand, with a last batch that is not full."""
+  network = networks.make_network("FCN", "R")
+  images = _digits()
+  variables = network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+  scaled = (images[..., None] / 255 - 0.13) / 0.31
+  logits, _ = network.apply(variables, jnp.asarray(scaled, jnp.float32))
+  labels = np.arange(40) % 10
+  expected = 100 * np.mean(logits.argmax(-1) != labels)
+  got = training.error_percent(network, variables, (images, labels), batch=16)
+  np.testing.assert_allclose(got, expected)
