@@ -50,7 +50,10 @@ class PrepareTest(command_case.CommandCase):
 
   def test_bad_input(self):
     for arguments, pattern in (
-      (("mnist",), "one of generated_digits generated_instances .* got 'mnist'"),
+      (
+        ("mnist",),
+        "one of generated_digits generated_instances .* got 'mnist'",
+      ),
       (("stick_pose", "--config", "64"), "one of single_64 .* got '64'"),
       (("stick_pose", "--examples", "train"), "SPLIT=NUMBER, .* got 'train'"),
       (("stick_pose", "--examples", "train=x"), "SPLIT=NUMBER, .*'train=x'"),
