@@ -134,7 +134,7 @@ def make_network(model: str, kind: str) -> DigitNetwork:
 
   Returns:
     The module; its parameters are as many as those of the plain network, or up
-    to 5 % less.
+    to 10 % less.
 
   Source:
     Jaderberg et al., Spatial Transformer Networks, 2015, appendix A.4.

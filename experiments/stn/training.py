@@ -1,6 +1,7 @@
 """One run: a network of the table trained on a distortion, and its error."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -68,11 +69,14 @@ def _batches(config: Config, digits: Digits) -> Callable[[int], Any]:
   images, labels = digits
   per_epoch = len(images) // config.batch_size
 
+  @functools.lru_cache(maxsize=1)
+  def order(epoch: int) -> np.ndarray:
+    stream = data.random_stream(data.Domain.ORDER, config.seed, epoch)
+    return stream.permutation(len(images))
+
   def batch(step: int) -> dict[str, np.ndarray]:
     epoch, place = divmod(step, per_epoch)
-    stream = data.random_stream(data.Domain.ORDER, config.seed, epoch)
-    order = stream.permutation(len(images))
-    part = order[place * config.batch_size :][: config.batch_size]
+    part = order(epoch)[place * config.batch_size :][: config.batch_size]
     return {"image": images[part], "label": labels[part]}
 
   return batch
@@ -90,8 +94,8 @@ def train_network(
   Args:
     config: what and how.
     digits: distorted training pictures and labels.
-    watch: called with the number of updates and the variables, before the first
-      and after every one; for pictures of a training.
+    watch: called before every update with the number of those done and the
+      variables; for pictures of a training.
     progress: whether to show a progress bar.
 
   Returns:

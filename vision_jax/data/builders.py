@@ -84,8 +84,15 @@ _POLYGONS = tfds.features.FeaturesDict(
 )
 
 
-def _draw_texture(seed: int, index: int, *, size: int) -> dict[str, Any]:
-  image, label = texture_classes.textures(seed, index, size=size)
+def _draw_labelled(
+  seed: int,
+  index: int,
+  *,
+  generator: Callable[..., tuple[np.ndarray, int]],
+  size: int,
+) -> dict[str, Any]:
+  """A picture of one class."""
+  image, label = generator(seed, index, size=size)
   return {"image": image, "label": label}
 
 
@@ -103,18 +110,17 @@ class GeneratedTextures(GeneratedBuilder):
     return _PARTS
 
   def _make_draw(self, split: str) -> Draw:
-    return functools.partial(_draw_texture, size=self.builder_config.size[0])
+    return functools.partial(
+      _draw_labelled,
+      generator=texture_classes.textures,
+      size=self.builder_config.size[0],
+    )
 
   def _features(self) -> dict[str, Any]:
     return {
       "image": self._picture(),
       "label": tfds.features.ClassLabel(names=self.CLASS_NAMES),
     }
-
-
-def _draw_digit(seed: int, index: int, *, size: int) -> dict[str, Any]:
-  image, label = digit_glyphs.digits(seed, index, size=size)
-  return {"image": image, "label": label}
 
 
 class GeneratedDigits(GeneratedBuilder):
@@ -135,7 +141,11 @@ class GeneratedDigits(GeneratedBuilder):
     }
 
   def _make_draw(self, split: str) -> Draw:
-    return functools.partial(_draw_digit, size=self.builder_config.size[0])
+    return functools.partial(
+      _draw_labelled,
+      generator=digit_glyphs.digits,
+      size=self.builder_config.size[0],
+    )
 
   def _features(self) -> dict[str, Any]:
     return {
