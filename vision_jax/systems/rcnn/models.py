@@ -165,6 +165,7 @@ def fastrcnn_vgg16(num_classes: int = 21, **kwargs: Any) -> RCNN:
     "roi_pool": True,
     "min_size": 600,
     "max_size": 1000,
+    "rpn_post_test": 2000,
     "box_samples": 64,
     "box_beta": 1.0,
     "box_nms": 0.3,

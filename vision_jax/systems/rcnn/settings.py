@@ -24,7 +24,7 @@ class Settings:
       cells, as in torchvision.
     aligned: half-pixel correct RoIAlign.
     sampling_ratio: samples per bin and axis of RoIAlign; 0 is adaptive.
-    level_eps: (inside, outside) the logarithm that chooses a box's level.
+    level_eps: added to the logarithm that chooses a box's level.
     canonical_size: side of a box that is read from level 4.
     rpn_high: IoU from which an anchor is an object.
     rpn_low: IoU below which it is background.
@@ -66,7 +66,7 @@ class Settings:
   fixed_strides: bool = False
   aligned: bool = False
   sampling_ratio: int = 2
-  level_eps: tuple[float, float] = (0.0, 1e-6)
+  level_eps: float = 1e-6
   canonical_size: float = 224.0
   rpn_high: float = 0.7
   rpn_low: float = 0.3
@@ -107,13 +107,13 @@ DETECTRON2: dict[str, Any] = {
   "fixed_strides": True,
   "aligned": True,
   "sampling_ratio": 0,
-  "level_eps": (1e-8, 0.0),
+  "level_eps": 0.0,
   "rpn_beta": 0.0,
   "rpn_count_all": True,
-  "rpn_min_side": 0.0,
+  "rpn_min_side": 1e-20,
   "rpn_post_train": 1000,
   "box_beta": 0.0,
-  "box_min_side": 0.0,
+  "box_min_side": 1e-20,
   "hard_masks": True,
   "integer_paste": False,
 }
