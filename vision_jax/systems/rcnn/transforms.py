@@ -162,8 +162,9 @@ def _bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if count == length:
       continue
     step = np.float32(length) / np.float32(count)
-    place = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * step
-    place = np.maximum(place - np.float32(0.5), 0)
+    # One rounding, as a fused multiplication and addition has it.
+    place = (np.arange(count) + 0.5) * np.float64(step) - 0.5
+    place = np.maximum(place.astype(np.float32), 0)
     low = np.minimum(place.astype(np.int64), length - 1)
     high = np.minimum(low + 1, length - 1)
     shape = [1, 1, 1]
