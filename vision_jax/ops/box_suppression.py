@@ -409,8 +409,8 @@ def soft_nms(
     >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 12, 12]])
     >>> index, scores, valid = ops.soft_nms(
     ...   boxes, jnp.array([0.9, 0.8, 0.3]), max_outputs=3)
-    >>> print(index, scores.round(4))
-    [0 2 1] [0.9    0.3    0.1083]
+    >>> print(index, [f"{s:.4f}" for s in scores])
+    [0 2 1] ['0.9000', '0.3000', '0.1083']
 
   Source:
     Bodla et al., Soft-NMS, 2017, section 3.

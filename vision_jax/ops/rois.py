@@ -59,7 +59,9 @@ def axis_bins(
   if sampling_ratio > 0:
     samples = jnp.full_like(width, sampling_ratio)
   else:
-    samples = jnp.clip(jnp.ceil(lax.stop_gradient(width)), 1, max_samples)
+    length = lax.stop_gradient(width)
+    length = jnp.where(length > 0, length, 0)  # none in an empty box
+    samples = jnp.clip(jnp.ceil(length), 0, max_samples)
   return AxisBins(low - offset, width, samples, extent, count)
 
 
@@ -73,11 +75,12 @@ def axis_samples(
   """
   bin_index = jnp.arange(bins.num_bins, dtype=bins.start.dtype)[None]
   # Products before the quotient, as the reference has them.
-  step = (jnp.asarray(i, bins.start.dtype) + 0.5) * bins.width / bins.samples
+  share = jnp.maximum(bins.samples, 1)
+  step = (jnp.asarray(i, bins.start.dtype) + 0.5) * bins.width / share
   y = bins.start[:, None] + bin_index * bins.width[:, None] + step[:, None]
   extent = bins.extent[:, None]
   counts = (y >= -1) & (y <= extent) & (i < bins.samples)[:, None]
-  weight = jnp.where(counts, 1 / bins.samples[:, None], 0)
+  weight = jnp.where(counts, 1 / share[:, None], 0)
   # A NaN counts as 0: its weight is 0 and its place must exist.
   y = jnp.where(counts, y, 0)
   return jnp.clip(y, 0, extent - 1), weight
@@ -340,6 +343,7 @@ def roi_align(
     torchvision's, checked against a scalar loop.
   """
   boxes = _check("roi_align", [features], boxes, size, method, max_samples)
+  features = jnp.asarray(features)
   height, width, channels = features.shape
   y, x = _bins(
     boxes,
@@ -517,7 +521,7 @@ def multilevel_roi_align(
     chosen([f.shape[1] for f in features], jnp.int32),
   )
   channels = features[0].shape[-1]
-  table = jnp.concatenate([f.reshape(-1, channels) for f in features])
+  table = jnp.concatenate([jnp.asarray(f).reshape(-1, channels) for f in features])
   return _gather(table, regions, sampling_ratio)
 
 
