@@ -221,9 +221,9 @@ class RoiAlignTest(parameterized.TestCase):
     with quick_compile():
       self.assertEqual(run(features, jnp.zeros((0, 4))).shape, (0, *SIZE, 3))
       bad = jnp.array([[jnp.nan, 0, 4, 4], [0, 0, jnp.inf, 4]])
-      value, slope = jax.jit(
-        jax.value_and_grad(lambda f: run(f, bad).sum())
-      )(features)
+      value, slope = jax.jit(jax.value_and_grad(lambda f: run(f, bad).sum()))(
+        features
+      )
     self.assertTrue(np.isfinite(value))
     self.assertTrue(np.isfinite(slope).all())
 
