@@ -3,6 +3,8 @@
 The logits of random networks are enormous and favour one class everywhere.
 Their last layers are shifted and scaled, by what they give on one picture, so
 that scores spread, boxes move by a part of their size, and all classes occur.
+Batch normalisation gets the statistics of that picture: without them rounding
+grows a thousandfold on its way through a MobileNet.
 """
 
 import numpy as np
@@ -51,8 +53,14 @@ def calibrate(net, image, spread=None):
   for name, layer in net.named_modules():
     if name in spread:
       hooks.append(layer.register_forward_hook(adjust(spread[name])))
+  picture = torch.from_numpy(image.transpose(2, 0, 1).copy())
+  norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
   with torch.no_grad():
-    net([torch.from_numpy(image.transpose(2, 0, 1).copy())])
+    batch, _ = net.transform([picture])
+    for norm in norms:
+      norm.momentum = 1.0
+    net.backbone.train()(batch.tensors)
+    net.eval()([picture])
   for hook in hooks:
     hook.remove()
 
