@@ -60,6 +60,8 @@ def calibrate(net, image, spread=None):
     for norm in norms:
       norm.momentum = 1.0
     net.backbone.train()(batch.tensors)
+    for norm in norms:  # channels that hardly vary must not be blown up
+      norm.running_var += norm.running_var.mean()
     net.eval()([picture])
   for hook in hooks:
     hook.remove()

@@ -19,6 +19,7 @@ from vision_jax.systems.rcnn.models import (
 from vision_jax.systems.rcnn.networks import RCNN, Backbone
 from vision_jax.systems.rcnn.proposals import Proposals
 from vision_jax.systems.rcnn.settings import DETECTRON2, Settings
+from vision_jax.systems.rcnn.training import check_batch, loss
 from vision_jax.systems.rcnn.transforms import (
   canvas_sizes,
   prepare_image,
@@ -33,6 +34,7 @@ __all__ = [
   "Proposals",
   "Settings",
   "canvas_sizes",
+  "check_batch",
   "detect",
   "detectron2_maskrcnn_r50_fpn",
   "detectron2_maskrcnn_r101_fpn",
@@ -43,6 +45,7 @@ __all__ = [
   "fasterrcnn_resnet50_fpn_v2",
   "fastrcnn_vgg16",
   "keypointrcnn_resnet50_fpn",
+  "loss",
   "maskrcnn_resnet50_fpn",
   "maskrcnn_resnet50_fpn_v2",
   "predict",

@@ -109,7 +109,7 @@ def detect(
     Ren et al., Faster R-CNN, 2015; He et al., Mask R-CNN, 2017; torchvision's
     detectors, on the same weights.
   """
-  canvas = images.shape[1:3]
+  canvas = (images.shape[1], images.shape[2])
   if any(n % transforms.STRIDE for n in canvas):
     raise ValueError(
       f"detect: `images` must have sides that are multiples of "
@@ -270,7 +270,7 @@ def predict(
   groups: dict[tuple[int, int], list[int]] = {}
   for k, size in enumerate(sizes):
     canvas = transforms.choose_canvas(size, canvases)
-    groups.setdefault(tuple(canvas), []).append(k)
+    groups.setdefault(canvas, []).append(k)
   results: list[Any] = [None] * len(images)
   for canvas, members in groups.items():
     for start in range(0, len(members), batch_size):
@@ -331,12 +331,16 @@ def _pad_proposals(settings, given, chosen, images, sizes, batch_size) -> Any:
     sides = some[:, 2:] > some[:, :2]
     valid[row, : len(some)] = sides.all(-1) & np.isfinite(some).all(-1)
   boxes = np.where(valid[..., None], boxes, 0)
-  return Proposals(boxes, valid.astype(np.float32), valid)
+  return Proposals(
+    jnp.asarray(boxes), jnp.asarray(valid, jnp.float32), jnp.asarray(valid)
+  )
 
 
 def _factors(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
   """What (x1, y1, x2, y2) is multiplied by from one size to another."""
-  high, wide = (np.float32(n) / np.float32(o) for n, o in zip(new, old))
+  high, wide = (
+    np.float32(n) / np.float32(o) for n, o in zip(new, old, strict=True)
+  )
   return np.array([wide, high, wide, high], np.float32)
 
 

@@ -93,7 +93,8 @@ def choose_canvas(
       f"predict: `canvases` must hold a picture of {high} x {wide} pixels, got "
       f"{list(canvases)}."
     )
-  return min(fit, key=lambda c: c[0] * c[1])
+  height, width = min(fit, key=lambda c: c[0] * c[1])
+  return height, width
 
 
 def prepare_image(image: np.ndarray, settings: Settings) -> np.ndarray:
