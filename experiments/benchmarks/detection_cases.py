@@ -4,7 +4,7 @@ torchvision's compiled operators do not load beside the CPU build of torch that
 is measured here, so these are not rows against them. The counterparts are the
 strongest vectorised forms in torch itself that we know: for suppression a row
 of overlaps for each box kept, or all overlaps and a fixed point; for RoIAlign
-`grid_sample` and a mean of the samples, and torchvision's own plain formulation.
+`grid_sample` and a mean of the samples, and torchvision's formulation in Python.
 """
 
 from collections.abc import Callable
