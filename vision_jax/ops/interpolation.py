@@ -321,7 +321,7 @@ def _windows(
   row = (taps[-1] * len(fill),)
 
   def read_row(lines: Sequence[int]) -> jax.Array:
-    start = 0
+    start = jnp.zeros_like(places[0][0])
     for axis, line in enumerate((*lines, 0)):
       start = start * padded[axis] + places[axis][0] + taps[axis] + line
     return lax.gather(
