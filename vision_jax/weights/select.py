@@ -7,8 +7,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from vision_jax.nn import backbones
 from vision_jax.weights import (
+  constructors,
   convert,
   darknet,
   keras,
@@ -161,7 +161,7 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   if model in CATALOG and (not enum or published.is_enum(enum)):
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
-  if text in backbones.MODELS and not path.exists():
+  if text in constructors.model_names() and not path.exists():
     return _default(text)
   known = _find_published(path.name)
   if known is not None:
@@ -180,7 +180,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones`.
+    model: name of a constructor in `vision_jax.nn.backbones` or
+      `vision_jax.systems.rcnn`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -201,10 +202,11 @@ def resolve(
     >>> preprocess.std
     (0.229, 0.224, 0.225)
   """
-  if model not in backbones.MODELS:
+  constructor = constructors.find_constructor(model)
+  if constructor is None:
     raise WeightsError(
-      f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
-      f"{model!r}."
+      f"resolve: `model` must be one of {', '.join(constructors.model_names())}"
+      f", got {model!r}."
     )
   if weights == "bundled" and model not in BUNDLED:
     raise WeightsError(
@@ -215,7 +217,7 @@ def resolve(
     module, variables, metadata = load_bundled(model, weights=weights)
     return module, variables, metadata.preprocessing
   if weights == "random":
-    module = backbones.MODELS[model]()
+    module = constructor()
     return module, random_variables(module, seed=seed), _default(model)
   if published.is_enum(weights) and not Path(weights).exists():
     entry = find_entry(model, enum=weights)
