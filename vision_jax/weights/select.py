@@ -12,6 +12,7 @@ from vision_jax.weights import (
   convert,
   darknet,
   keras,
+  models,
   published,
   readers,
   store,
@@ -161,7 +162,7 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   if model in CATALOG and (not enum or published.is_enum(enum)):
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
-  if text in backbones.MODELS and not path.exists():
+  if text in models.constructors() and not path.exists():
     return _default(text)
   known = _find_published(path.name)
   if known is not None:
@@ -180,7 +181,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones`.
+    model: name of a constructor in `vision_jax.nn.backbones`, or of a whole
+      system, such as "yolov3".
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -201,10 +203,10 @@ def resolve(
     >>> preprocess.std
     (0.229, 0.224, 0.225)
   """
-  if model not in backbones.MODELS:
+  known = models.constructors()
+  if model not in known:
     raise WeightsError(
-      f"resolve: `model` must be one of {', '.join(backbones.MODELS)}, got "
-      f"{model!r}."
+      f"resolve: `model` must be one of {', '.join(known)}, got {model!r}."
     )
   if weights == "bundled" and model not in BUNDLED:
     raise WeightsError(
@@ -215,7 +217,7 @@ def resolve(
     module, variables, metadata = load_bundled(model, weights=weights)
     return module, variables, metadata.preprocessing
   if weights == "random":
-    module = backbones.MODELS[model]()
+    module = known[model]()
     return module, random_variables(module, seed=seed), _default(model)
   if published.is_enum(weights) and not Path(weights).exists():
     entry = find_entry(model, enum=weights)
@@ -224,6 +226,8 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
+  if model not in backbones.MODELS:
+    return Preprocess((0.0,) * 3, (1.0,) * 3, resize=None, crop=None)
   entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS
 
