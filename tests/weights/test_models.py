@@ -39,7 +39,7 @@ class ModelsTest(absltest.TestCase):
       values["params"]["head1"]["out"]["kernel"],
       variables["params"]["head1"]["out"]["kernel"],
     )
-    again, _, preprocess = weights.resolve("yolov3", str(path))
+    again, _, _ = weights.resolve("yolov3", str(path))
     self.assertEqual(again, module)
     with self.assertRaisesRegex(weights.WeightsError, "use --model yolov3"):
       weights.resolve("vgg11", str(path))

@@ -40,12 +40,12 @@ class AssignTest(chex.TestCase):
         weight = np.asarray(targets.weights, np.float64)[..., None]
         shift = np.array([0.5, 0.5, 0, 0])
         np.testing.assert_allclose(
-          ((targets.boxes - shift) * weight)[positive],
+          ((np.asarray(targets.boxes) - shift) * weight)[positive],
           delta[..., :4][positive],
           atol=2e-5,
         )
         np.testing.assert_allclose(
-          targets.classes[positive] - 0.5, delta[..., 5:][positive]
+          np.asarray(targets.classes)[positive] - 0.5, delta[..., 5:][positive]
         )
         self.assertFalse(np.any(np.asarray(targets.boxes)[~positive]))
         self.assertFalse(np.any(np.asarray(targets.classes)[~positive]))
