@@ -446,7 +446,8 @@ def _voc_class(
   iou_threshold: float,
 ) -> float:
   """AP of one class."""
-  boxes, difficult = [], []
+  boxes: list[np.ndarray] = []
+  difficult: list[np.ndarray] = []
   for truth in truths:
     own = np.asarray(truth["labels"]) == label
     boxes.append(np.asarray(truth["boxes"], np.float64)[own])
