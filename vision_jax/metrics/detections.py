@@ -373,10 +373,10 @@ def precision_average(
       f"{method!r}."
     )
   if method == "11_points":
-    best = [
-      precision[recall >= t].max(initial=0) for t in np.linspace(0, 1, 11)
-    ]
-    return float(np.mean(best))
+    points = np.linspace(0, 1, 11)
+    return float(
+      np.mean([precision[recall >= t].max(initial=0) for t in points])
+    )
   best = np.maximum.accumulate(precision[::-1])[::-1]
   return float((np.diff(recall, prepend=0) * best).sum())
 
