@@ -247,7 +247,7 @@ def predict(
   Example:
     >>> from vision_jax import weights
     >>> from vision_jax.systems import yolo
-    >>> module = yolo.yolo_small(num_blocks=(0, 0, 1, 1), width=2)
+    >>> module = yolo.yolo_small(num_blocks=(0, 1, 1), width=2)
     >>> variables = weights.random_variables(module)
     >>> found = yolo.predict(module, variables, [np.zeros((30, 40, 3))])
     >>> sorted(found[0]), found[0]["boxes"].shape[1]
