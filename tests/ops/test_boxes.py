@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from vision_jax import ops
 
 
-def random_boxes(rng, count, *, side=40.0, low=-10.0, high=60.0):
+def random_boxes(rng, count, *, side=40.0, low=-10.0, high=30.0):
   corner = rng.uniform(low, high, (count, 2))
   return np.concatenate(
     [corner, corner + rng.uniform(0.5, side, (count, 2))], -1

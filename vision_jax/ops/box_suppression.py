@@ -6,13 +6,14 @@ with a box kept before exceeds the threshold.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vision_jax.ops.boxes import intersection_and_union, safe_ratio
+from vision_jax.ops.boxes import box_area, safe_ratio
 from vision_jax.ops.matrix_tools import as_float, as_shape
 
 __all__ = ["matrix_nms", "nms", "nms_among_best", "soft_nms"]
@@ -63,27 +64,50 @@ def _checked(
   return boxes, scores, alive, jnp.asarray(labels)
 
 
-def _overlap(a: jax.Array, b: jax.Array) -> jax.Array:
-  """IoU of [n, 4] with [m, 4], [n, m]."""
-  return safe_ratio(*intersection_and_union(a[:, None], b[None]))
+class _Planes(NamedTuple):
+  """Boxes as one array for each coordinate: rows of numbers, not of boxes."""
+
+  x1: jax.Array
+  y1: jax.Array
+  x2: jax.Array
+  y2: jax.Array
+  area: jax.Array
+
+
+def _planes(boxes: jax.Array) -> _Planes:
+  x1, y1, x2, y2 = (boxes[:, k] for k in range(4))
+  return _Planes(x1, y1, x2, y2, box_area(boxes))
+
+
+def _iou(p: _Planes, q: _Planes) -> jax.Array:
+  """IoU as `box_iou`, of planes that broadcast."""
+  width = jnp.minimum(p.x2, q.x2) - jnp.maximum(p.x1, q.x1)
+  height = jnp.minimum(p.y2, q.y2) - jnp.maximum(p.y1, q.y1)
+  common = jnp.maximum(width, 0) * jnp.maximum(height, 0)
+  return safe_ratio(common, p.area + q.area - common)
+
+
+def _table(p: _Planes, q: _Planes) -> jax.Array:
+  """IoU of all pairs, [n, m]."""
+  column = _Planes(*(v[:, None] for v in p))
+  return _iou(column, _Planes(*(v[None] for v in q)))
+
+
+def _row(i: jax.Array, p: _Planes) -> jax.Array:
+  """IoU of box i with all, [n]."""
+  return _iou(_Planes(*(v[i] for v in p)), p)
 
 
 def _sequential(boxes, labels, alive, limit, wanted):
   """One visit after the other; O(N) memory."""
   total = boxes.shape[0]
   place = jnp.arange(total)
+  planes = _planes(boxes)
 
   def visit(state):
     i, alive, count = state
-
-    def suppress(alive):
-      iou = _overlap(boxes[i][None], boxes)[0]
-      near = (iou > limit) & (labels == labels[i]) & (place > i)
-      return alive & ~near
-
-    keep = alive[i]
-    alive = lax.cond(keep, suppress, lambda alive: alive, alive)
-    return i + 1, alive, count + keep
+    near = (_row(i, planes) > limit) & (labels == labels[i]) & (place > i)
+    return i + 1, alive & ~(near & alive[i]), count + alive[i]
 
   def unfinished(state):
     i, _, count = state
@@ -116,7 +140,8 @@ def _settle(suppresses: jax.Array, alive: jax.Array) -> jax.Array:
 def _fixpoint(boxes, labels, alive, limit, wanted):
   """All visits at once, repeated until nothing changes; N x N memory."""
   del wanted
-  near = (_overlap(boxes, boxes) > limit) & (labels[:, None] == labels[None])
+  planes = _planes(boxes)
+  near = (_table(planes, planes) > limit) & (labels[:, None] == labels[None])
   return _settle(jnp.triu(near, 1), alive)
 
 
@@ -124,7 +149,7 @@ def _blocked(boxes, labels, alive, limit, wanted):
   """`_fixpoint` inside tiles, each of which suppresses the later ones."""
   total = boxes.shape[0]
   extra = -total % _TILE
-  boxes = jnp.pad(boxes, ((0, extra), (0, 0)))
+  planes = _planes(jnp.pad(boxes, ((0, extra), (0, 0))))
   labels, alive = jnp.pad(labels, (0, extra)), jnp.pad(alive, (0, extra))
   place = jnp.arange(total + extra)
 
@@ -135,13 +160,16 @@ def _blocked(boxes, labels, alive, limit, wanted):
     def part(x):
       return lax.dynamic_slice_in_dim(x, start, _TILE)
 
-    near = (_overlap(part(boxes), boxes) > limit) & (
-      part(labels)[:, None] == labels[None]
-    )
-    own = lax.dynamic_slice_in_dim(near, start, _TILE, axis=1)
-    kept = _settle(jnp.triu(own, 1), part(alive))
-    gone = (near & kept[:, None]).any(0) & (place >= start + _TILE)
-    alive = lax.dynamic_update_slice_in_dim(alive & ~gone, kept, start, 0)
+    own, own_labels = _Planes(*map(part, planes)), part(labels)
+
+    def near(others, their_labels):
+      same = own_labels[:, None] == their_labels[None]
+      return (_table(own, others) > limit) & same
+
+    kept = _settle(jnp.triu(near(own, own_labels), 1), part(alive))
+    gone = (near(planes, labels) & kept[:, None]).any(0)
+    alive = alive & ~(gone & (place >= start + _TILE))
+    alive = lax.dynamic_update_slice_in_dim(alive, kept, start, 0)
     return tile + 1, alive, count + kept.sum(dtype=jnp.int32)
 
   def unfinished(state):
@@ -172,6 +200,7 @@ def _first(order: jax.Array, kept: jax.Array, count: int) -> jax.Array:
 def _by_argmax(boxes, scores, labels, alive, limit, count):
   """The best of what is left, `count` times; nothing is sorted."""
   index = jnp.full(count, -1, jnp.int32)
+  planes = _planes(boxes)
 
   def visit(k, state):
     alive, index = state
@@ -179,8 +208,7 @@ def _by_argmax(boxes, scores, labels, alive, limit, count):
     # Where all that is left scores -inf, the first of them.
     best = jnp.where(alive[best], best, jnp.argmax(alive)).astype(jnp.int32)
     found = alive[best]
-    iou = _overlap(boxes[best][None], boxes)[0]
-    near = (iou > limit) & (labels == labels[best])
+    near = (_row(best, planes) > limit) & (labels == labels[best])
     alive = alive & ~(near & found)
     alive = alive.at[best].set(False)
     return alive, index.at[k].set(jnp.where(found, best, -1))
@@ -409,8 +437,8 @@ def soft_nms(
     >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 12, 12]])
     >>> index, scores, valid = ops.soft_nms(
     ...   boxes, jnp.array([0.9, 0.8, 0.3]), max_outputs=3)
-    >>> print(index, scores.round(4))
-    [0 2 1] [0.9    0.3    0.1083]
+    >>> print(index, [f"{s:.4f}" for s in scores])
+    [0 2 1] ['0.9000', '0.3000', '0.1083']
 
   Source:
     Bodla et al., Soft-NMS, 2017, section 3.
@@ -424,12 +452,14 @@ def soft_nms(
     none = jnp.full(max_outputs, -1, jnp.int32)
     return none, jnp.zeros(max_outputs, scores.dtype), none >= 0
 
+  planes = _planes(boxes)
+
   def take(state, _):
     scores, alive = state
     best = jnp.argmax(jnp.where(alive, lax.stop_gradient(scores), -jnp.inf))
     score = scores[best]
     found = alive[best] & (score >= score_threshold)
-    iou = _overlap(boxes[best][None], boxes)[0]
+    iou = _row(best, planes)
     factor = weight(iou)
     if decay == "linear":
       factor = jnp.where(iou > iou_threshold, factor, 1)
@@ -497,7 +527,8 @@ def matrix_nms(
     (fixed[:, None] == fixed[None]) & (place[:, None] < place[None])
   )
   better &= alive[:, None] & alive[None] & (labels[:, None] == labels[None])
-  iou = jnp.where(better, _overlap(boxes, boxes), 0)
+  planes = _planes(boxes)
+  iou = jnp.where(better, _table(planes, planes), 0)
   own = iou.max(0)  # how much i is overlapped by a better one
   # An i that is wholly covered, f = 0, lowers nobody: it is as good as gone.
   shadow = weight(own)[:, None]

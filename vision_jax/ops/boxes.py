@@ -203,9 +203,10 @@ def distance_box_iou(
 
   Example:
     >>> from vision_jax import ops
-    >>> print(ops.distance_box_iou(jnp.array([[0.0, 0, 1, 1]]),
-    ...                            jnp.array([[1.0, 0, 2, 1]])).round(4))
-    [[-0.2]]
+    >>> iou = ops.distance_box_iou(jnp.array([[0.0, 0, 1, 1]]),
+    ...                            jnp.array([[1.0, 0, 2, 1]]))
+    >>> print(f"{iou[0, 0]:.4f}")
+    -0.2000
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equation 6.
@@ -236,9 +237,10 @@ def complete_box_iou(
 
   Example:
     >>> from vision_jax import ops
-    >>> print(ops.complete_box_iou(jnp.array([[0.0, 0, 2, 2]]),
-    ...                            jnp.array([[0.0, 0, 2, 4]])).round(4))
-    [[0.4491]]
+    >>> iou = ops.complete_box_iou(jnp.array([[0.0, 0, 2, 2]]),
+    ...                            jnp.array([[0.0, 0, 2, 4]]))
+    >>> print(f"{iou[0, 0]:.4f}")
+    0.4465
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11.

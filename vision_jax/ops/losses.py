@@ -310,9 +310,10 @@ def distance_iou_loss(
 
   Example:
     >>> from vision_jax import ops
-    >>> print(ops.distance_iou_loss(jnp.array([[0.0, 0, 1, 1]]),
-    ...                             jnp.array([[1.0, 0, 2, 1]])).round(4))
-    [1.2]
+    >>> loss = ops.distance_iou_loss(jnp.array([[0.0, 0, 1, 1]]),
+    ...                              jnp.array([[1.0, 0, 2, 1]]))
+    >>> print(f"{loss[0]:.4f}")
+    1.2000
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equation 7.
@@ -343,9 +344,10 @@ def complete_iou_loss(
 
   Example:
     >>> from vision_jax import ops
-    >>> print(ops.complete_iou_loss(jnp.array([[0.0, 0, 2, 2]]),
-    ...                             jnp.array([[0.0, 0, 2, 4]])).round(4))
-    [0.5509]
+    >>> loss = ops.complete_iou_loss(jnp.array([[0.0, 0, 2, 2]]),
+    ...                              jnp.array([[0.0, 0, 2, 4]]))
+    >>> print(f"{loss[0]:.4f}")
+    0.5535
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11.

@@ -136,10 +136,13 @@ def paste_masks_integer(
 
   Example:
     >>> from vision_jax import ops
-    >>> mask, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 0, 3, 2]])
-    >>> print(ops.paste_masks_integer(mask, box, (2, 4))[0].round(2))
-    [[0.71 0.89 0.89 0.71]
-     [0.8  1.   1.   0.8 ]]
+    >>> mask, box = jnp.ones((1, 2, 2)), jnp.array([[2.0, 2, 4, 4]])
+    >>> print(ops.paste_masks_integer(mask, box, (5, 6), threshold=0.5)[0] * 1)
+    [[0 0 0 0 0 0]
+     [0 0 0 0 0 0]
+     [0 0 1 1 1 0]
+     [0 0 1 1 1 0]
+     [0 0 1 1 1 0]]
 
   Source:
     torchvision, models/detection/roi_heads.py (behaviour).
