@@ -73,7 +73,7 @@ class Yolo:
       no loss of objectness: 0.5 in the paper, 0.7 in darknet's file for COCO.
     coordinates: loss of the middle of a box, "bce" as darknet or "mse".
     objectness: share of anchors with an object that the network believes in at
-      first; 0.5 is darknet's.
+      first, in all classes alike; 0.5, and of each class 0.5, is darknet's.
   """
 
   ignore_threshold: float = 0.5
