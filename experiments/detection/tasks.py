@@ -9,7 +9,7 @@ __all__ = ["find_task"]
 
 
 def find_task(model: str) -> ModuleType:
-  """The module with `create_model`, `make_loss` and `make_predict`.
+  """The module with `create_model`, `make_loss` and `predict`.
 
   Raises:
     ValueError: if there is no such detector.

@@ -119,7 +119,6 @@ def make_evaluation(
 ) -> Any:
   """`evaluate(state) -> numbers`, each state once."""
   source = input_pipeline.open_split(config.data, path, config.data.test)
-  predict = task.make_predict(config, module)
   evaluated: dict[int, dict[str, float]] = {}  # updates -> numbers
 
   def evaluate(state: train.TrainState) -> dict[str, float]:
@@ -129,7 +128,13 @@ def make_evaluation(
         state = train.ema_state(state)
       variables = {"params": state.params, "batch_stats": state.batch_stats}
       pairs = scoring.find_all(
-        functools.partial(predict, jax.device_get(variables)),
+        functools.partial(
+          task.predict,
+          module,
+          jax.device_get(variables),
+          size=config.data.size,
+          batch_size=config.eval_batch_size,
+        ),
         source,
         batch_size=config.eval_batch_size,
         progress=run.progress,

@@ -3,7 +3,6 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from experiments.detection.config import Config
 from vision_jax import train, weights
 from vision_jax.systems import yolo
 
-__all__ = ["create_model", "export_arguments", "make_loss", "make_predict"]
+__all__ = ["create_model", "export_arguments", "make_loss", "predict"]
 
 
 def create_module(config: Config, num_classes: int) -> Any:
@@ -102,20 +101,13 @@ def make_loss(config: Config, module: Any):
   return loss_fn
 
 
-def make_predict(config: Config, module: Any) -> Callable[..., Any]:
-  """`predict(variables, images)` in the pixels of the pictures."""
-  module = module.clone(axis_name=None)
-
-  def predict(variables: Any, images: list[np.ndarray]) -> list[Any]:
-    return yolo.predict(
-      module,
-      variables,
-      images,
-      size=config.data.size,
-      batch_size=config.eval_batch_size,
-    )
-
-  return predict
+def predict(
+  module: Any, variables: Any, images: list[np.ndarray], **settings: Any
+) -> list[dict[str, np.ndarray]]:
+  """Detections in the pixels of the pictures; settings `size`, `batch_size`."""
+  return yolo.predict(
+    module.clone(axis_name=None), variables, images, **settings
+  )
 
 
 def export_arguments(config: Config, num_classes: int) -> dict[str, Any]:

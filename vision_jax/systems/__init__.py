@@ -1,5 +1,19 @@
 """Whole methods: model, settings and prediction of one paper each."""
 
-from vision_jax.systems import elf, opencv_features, registration, stn, yolo
+from vision_jax.systems import (
+  elf,
+  opencv_features,
+  proposals,
+  registration,
+  stn,
+  yolo,
+)
 
-__all__ = ["elf", "opencv_features", "registration", "stn", "yolo"]
+__all__ = [
+  "elf",
+  "opencv_features",
+  "proposals",
+  "registration",
+  "stn",
+  "yolo",
+]
