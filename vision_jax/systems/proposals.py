@@ -25,13 +25,13 @@ def selective_search(
 
   Convention:
     Boxes (x1, y1, x2, y2) in the continuous frame: x2 is behind the last
-    column. In OpenCV's order, of which the first are kept. The result is the
-    same in each run.
+    column. Large boxes first: they stand for late steps of the growth, as in
+    OpenCV's order, which is random and another in each run.
 
   Args:
     image: RGB, float [H, W, 3] in [0, 1].
     mode: "fast" or "quality": one start and two ways to join, or many.
-    max_proposals: most boxes.
+    max_proposals: most boxes, the largest.
     min_side: boxes with a shorter side are left out, pixels.
 
   Returns:
@@ -79,7 +79,6 @@ def selective_search(
       "install opencv-contrib-python-headless."
     )
   pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-  cv2.setRNGSeed(0)
   search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
   search.setBaseImage(np.ascontiguousarray(pixels[..., ::-1]))
   if mode == "fast":
@@ -87,7 +86,9 @@ def selective_search(
   else:
     search.switchToSelectiveSearchQuality()
   found = np.asarray(search.process(), np.float32).reshape(-1, 4)
-  found = found[(found[:, 2:] >= min_side).all(-1)][:max_proposals]
+  found = np.unique(found[(found[:, 2:] >= min_side).all(-1)], axis=0)
+  order = np.argsort(-found[:, 2:].prod(-1), kind="stable")
+  found = found[order[:max_proposals]]
   return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
 
 
@@ -119,8 +120,8 @@ def grid_proposals(
     >>> from vision_jax.systems import proposals
     >>> proposals.grid_proposals((60, 80), sides=(0.5,), ratios=(1.0,),
     ...                          step=1.0)[:2]
-    array([[ 0.,  0., 25., 30.],
-           [25.,  0., 55., 30.]], dtype=float32)
+    array([[10.,  0., 40., 30.],
+           [40.,  0., 70., 30.]], dtype=float32)
 
   Source:
     A lower bound for proposals that look at the image.
