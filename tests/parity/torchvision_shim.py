@@ -59,6 +59,36 @@ def _qnms(boxes, scores, iou_threshold):
   return _nms(boxes.dequantize(), scores.dequantize(), iou_threshold)
 
 
+def _axis_weights(low, high, scale, bins, size, sampling_ratio, aligned):
+  """Weight of every pixel of an axis in every bin of a region, [bins, size].
+
+  The rule of torchvision's kernel (`roi_align_common.h`), sample by sample.
+  """
+  start = low * scale - (0.5 if aligned else 0.0)
+  length = high * scale - (0.5 if aligned else 0.0) - start
+  if not aligned:
+    length = length.clamp(min=1.0)
+  width = length / bins
+  count = sampling_ratio
+  if count <= 0:
+    count = int(torch.ceil(width))
+  weights = torch.zeros(bins, size)
+  for i in range(count):
+    for p in range(bins):
+      y = start + p * width + (i + 0.5) * width / count
+      if y < -1 or y > size:
+        continue
+      y = y.clamp(min=0.0)
+      first = int(y)
+      if first >= size - 1:
+        weights[p, size - 1] += 1.0
+        continue
+      part = y - first
+      weights[p, first] += 1 - part
+      weights[p, first + 1] += part
+  return weights / max(count, 1)
+
+
 def _roi_align(
   features,
   rois,
@@ -68,18 +98,27 @@ def _roi_align(
   sampling_ratio,
   aligned,
 ):
-  """torchvision's own formulation in plain torch operations."""
-  from torchvision.ops import roi_align
+  """RoIAlign with the kernel's rule at and beyond borders.
 
-  return roi_align.__globals__["_roi_align"](
-    features,
-    rois,
-    spatial_scale,
-    pooled_height,
-    pooled_width,
-    sampling_ratio,
-    aligned,
-  )
+  torchvision's own formulation in plain torch operations, which it falls back
+  to, reads the border for samples any distance outside.
+  """
+  high, wide = features.shape[-2:]
+  settings = (sampling_ratio, aligned)
+  pooled = []
+  for roi in rois.detach():
+    number, x1, y1, x2, y2 = roi
+    rows = _axis_weights(y1, y2, spatial_scale, pooled_height, high, *settings)
+    cols = _axis_weights(x1, x2, spatial_scale, pooled_width, wide, *settings)
+    pooled.append(
+      torch.einsum("ph,chw,qw->cpq", rows, features[int(number)], cols)
+    )
+  if not pooled:
+    return (
+      features.new_zeros((0, features.shape[1], pooled_height, pooled_width))
+      + 0 * features.sum()
+    )
+  return torch.stack(pooled)
 
 
 def _define() -> torch.library.Library:

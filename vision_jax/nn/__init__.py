@@ -1,6 +1,7 @@
 """Flax modules: layers that can be intercepted, and backbones."""
 
 from vision_jax.nn import backbones
+from vision_jax.nn.canvas_masks import mask_canvas
 from vision_jax.nn.convolution import conv2d
 from vision_jax.nn.inspection import (
   EndpointInfo,
@@ -15,8 +16,10 @@ from vision_jax.nn.layers import (
   BatchNorm,
   Concat,
   Conv,
+  ConvTranspose,
   Dense,
   Dropout,
+  FrozenBatchNorm,
   HardSigmoid,
   HardSwish,
   LeakyRelu,
@@ -26,7 +29,9 @@ from vision_jax.nn.layers import (
   Relu6,
   Sigmoid,
   SqueezeExcitation,
+  batch_norm,
 )
+from vision_jax.nn.pyramids import ConvBlock, FeaturePyramid
 
 __all__ = [
   "AdaptiveAvgPool",
@@ -35,9 +40,13 @@ __all__ = [
   "BatchNorm",
   "Concat",
   "Conv",
+  "ConvBlock",
+  "ConvTranspose",
   "Dense",
   "Dropout",
   "EndpointInfo",
+  "FeaturePyramid",
+  "FrozenBatchNorm",
   "HardSigmoid",
   "HardSwish",
   "LayerInfo",
@@ -49,7 +58,9 @@ __all__ = [
   "Sigmoid",
   "SqueezeExcitation",
   "backbones",
+  "batch_norm",
   "conv2d",
   "endpoint_info",
   "layer_table",
+  "mask_canvas",
 ]

@@ -2,15 +2,17 @@
 
 `CATALOG` has torchvision's: file names end in the first eight digits of their
 SHA-256. `FOREIGN` has those of other frameworks, which are not downloaded.
-Accuracies are top-1 on the ImageNet validation set, per cent, as their
-publishers state them.
+Accuracies are top-1 on the ImageNet validation set, per cent, and of detectors
+the average precision of boxes on COCO val2017, as their publishers state them.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
   DARKNET_PREPROCESS,
+  DETECTION_PREPROCESS,
   FEATURES_PREPROCESS,
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
@@ -35,9 +37,11 @@ class Entry(NamedTuple):
 
   Attributes:
     file: name of the file; its last eight digits begin the SHA-256.
-    accuracy: top-1 accuracy in per cent; NaN where there is no classifier.
+    accuracy: top-1 accuracy (detectors: box AP on COCO) in per cent; NaN where
+      there is no classifier.
     preprocessing: what to do to an image before the network.
     features_only: True if the classifier of the file is not a number (NaN).
+    arguments: what the constructor must be given for these weights.
 
   Example:
     >>> from vision_jax.weights import CATALOG
@@ -49,6 +53,7 @@ class Entry(NamedTuple):
   accuracy: float
   preprocessing: Preprocess = IMAGENET_PREPROCESS
   features_only: bool = False
+  arguments: Mapping[str, Any] = {}
 
   @property
   def url(self) -> str:
@@ -78,6 +83,8 @@ class ForeignEntry(NamedTuple):
 
 
 _V2 = IMAGENET_V2_PREPROCESS
+# Published before frozen normalisation had an epsilon.
+_NO_EPSILON = {"norm_epsilon": 0.0}
 
 # Model -> name of the weights -> entry. The last one of a model is its DEFAULT.
 CATALOG: dict[str, dict[str, Entry]] = {
@@ -161,6 +168,57 @@ CATALOG: dict[str, dict[str, Entry]] = {
   "wide_resnet101_2": {
     "IMAGENET1K_V1": Entry("wide_resnet101_2-32ee1156.pth", 78.848),
     "IMAGENET1K_V2": Entry("wide_resnet101_2-d733dc28.pth", 82.510, _V2),
+  },
+  "fasterrcnn_mobilenet_v3_large_320_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+      22.8,
+      DETECTION_PREPROCESS._replace(resize=320),
+    ),
+  },
+  "fasterrcnn_mobilenet_v3_large_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+      32.8,
+      DETECTION_PREPROCESS,
+    ),
+  },
+  "fasterrcnn_resnet50_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+      37.0,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "fasterrcnn_resnet50_fpn_v2": {
+    "COCO_V1": Entry(
+      "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 46.7, DETECTION_PREPROCESS
+    ),
+  },
+  "keypointrcnn_resnet50_fpn": {
+    "COCO_LEGACY": Entry(
+      "keypointrcnn_resnet50_fpn_coco-9f466800.pth", 50.6, DETECTION_PREPROCESS
+    ),
+    "COCO_V1": Entry(
+      "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+      54.6,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "maskrcnn_resnet50_fpn": {
+    "COCO_V1": Entry(
+      "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+      37.9,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "maskrcnn_resnet50_fpn_v2": {
+    "COCO_V1": Entry(
+      "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 47.4, DETECTION_PREPROCESS
+    ),
   },
 }
 

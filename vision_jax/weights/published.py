@@ -15,8 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.nn import backbones
-from vision_jax.weights import convert
+from vision_jax.weights import constructors, convert
 from vision_jax.weights.catalog import CATALOG, Entry, find_entry, find_file
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.readers import read_state_dict
@@ -36,20 +35,23 @@ def from_torchvision(
   dtype: Any = jnp.float32,
   **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """Makes a backbone with weights of torchvision.
+  """Makes a backbone or a detector with weights of torchvision.
 
   Parameters are mapped by name; nothing may be missing, nothing left over.
 
   Args:
-    name: name of the model, as torchvision spells it: "vgg16", "resnet50".
+    name: name of the model, as torchvision spells it: "vgg16",
+      "maskrcnn_resnet50_fpn".
     source: a ``.pth``, ``.pt``, ``.safetensors`` or ``.npz`` file; or a mapping
       torch name -> array, torch layout; or the name of published weights such
       as "IMAGENET1K_V1" or "DEFAULT", downloaded once into `cache_dir()`.
     num_classes: length of the logits; by default that of the weights. 0 drops
-      the classifier, of the module and of the weights: features only, the
+      the classifier, of a backbone and of its weights: features only, the
       default for published weights whose classifier is not a number.
     dtype: floating type of the parameters; batch statistics stay float32.
-    **arguments: further arguments of the constructor, e.g. `output_stride`.
+    **arguments: further arguments of the constructor, e.g. `output_stride`. A
+      published file knows its own: three detectors have `norm_epsilon=0.0`,
+      which must be said where such weights come as a mapping.
 
   Returns:
     (module, variables): the Flax module and its variables, for
@@ -73,19 +75,26 @@ def from_torchvision(
   Source:
     The state dicts of torchvision 0.28.
   """
-  if name not in backbones.MODELS:
+  constructor = constructors.find_constructor(name)
+  if constructor is None:
     raise WeightsError(
       f"from_torchvision: `name` must be a model, got {name!r}; there are "
-      f"{', '.join(backbones.MODELS)}."
+      f"{', '.join(constructors.model_names())}."
     )
   state_dict, entry = _state_dict(name, source)
   where = f"from_torchvision({name!r})"
-  constructor = backbones.MODELS[name]
+  if entry is not None:
+    arguments = {**entry.arguments, **arguments}
   if num_classes is None and entry is not None and entry.features_only:
     num_classes = 0
   if num_classes is not None:
     arguments["num_classes"] = num_classes or None
   module = constructor(**arguments)
+  if num_classes == 0 and getattr(module, "num_classes", None) is not None:
+    raise WeightsError(
+      f"{where}: `num_classes` must not be 0, the network has no use without "
+      "its classes."
+    )
   target = convert.target_tree(module)
   if num_classes == 0:
     state_dict = _without_classifier(module, state_dict, where)
@@ -173,18 +182,21 @@ def _num_classes(
 ) -> int | None:
   """The length of the logits of the weights, where it is not the module's.
 
-  The classifier is what changes with `num_classes`.
+  The classifier is what changes with `num_classes`, in proportion.
   """
   given = convert.given_names(state_dict, where=where)
   found = {new: np.shape(state_dict[old]) for new, old in given.items()}
   expected = convert.target_shapes(target)
   if all(found.get(name) == shape for name, shape in expected.items()):
     return None
-  other = convert.torch_shapes(module.clone(num_classes=3))
+  classes = module.num_classes
+  other = convert.torch_shapes(module.clone(num_classes=classes + 1))
   for name, shape in expected.items():
-    if shape != other[name] and len(found.get(name, ())) == len(shape):
-      if found[name][1:] == shape[1:] and found[name][0] != shape[0]:
-        return int(found[name][0])
+    step = other[name][0] - shape[0] if shape else 0
+    if step and found.get(name, ())[1:] == shape[1:]:
+      more, rest = divmod(found[name][0] - shape[0], step)
+      if more and not rest:
+        return int(classes + more)
   return None
 
 

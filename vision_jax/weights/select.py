@@ -7,12 +7,12 @@ from typing import Any
 
 import flax.linen as nn
 
-from vision_jax.nn import backbones
+from vision_jax.systems import yolo
 from vision_jax.weights import (
+  constructors,
   convert,
   darknet,
   keras,
-  models,
   published,
   readers,
   store,
@@ -162,7 +162,7 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   if model in CATALOG and (not enum or published.is_enum(enum)):
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
-  if text in models.constructors() and not path.exists():
+  if text in constructors.model_names() and not path.exists():
     return _default(text)
   known = _find_published(path.name)
   if known is not None:
@@ -181,8 +181,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones`, or of a whole
-      system, such as "yolov3".
+    model: name of a constructor in `vision_jax.nn.backbones`, or of a detector
+      in `vision_jax.systems.rcnn` or `vision_jax.systems.yolo`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -203,10 +203,11 @@ def resolve(
     >>> preprocess.std
     (0.229, 0.224, 0.225)
   """
-  known = models.constructors()
-  if model not in known:
+  constructor = constructors.find_constructor(model)
+  if constructor is None:
     raise WeightsError(
-      f"resolve: `model` must be one of {', '.join(known)}, got {model!r}."
+      f"resolve: `model` must be one of {', '.join(constructors.model_names())}"
+      f", got {model!r}."
     )
   if weights == "bundled" and model not in BUNDLED:
     raise WeightsError(
@@ -217,7 +218,7 @@ def resolve(
     module, variables, metadata = load_bundled(model, weights=weights)
     return module, variables, metadata.preprocessing
   if weights == "random":
-    module = known[model]()
+    module = constructor()
     return module, random_variables(module, seed=seed), _default(model)
   if published.is_enum(weights) and not Path(weights).exists():
     entry = find_entry(model, enum=weights)
@@ -226,7 +227,7 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
-  if model not in backbones.MODELS:
+  if model in yolo.MODELS:  # in [0, 1], as they are; `predict` fits the size
     return Preprocess((0.0,) * 3, (1.0,) * 3, resize=None, crop=None)
   entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS

@@ -2,7 +2,7 @@
 
 He et al. (arXiv 1512.03385), Xie et al. (arXiv 1611.05431), Zagoruyko and
 Komodakis (arXiv 1605.07146). The stride of a bottleneck is in its 3x3
-convolution ("v1.5"), as in torchvision.
+convolution ("v1.5"), as in torchvision, unless said otherwise.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ class _Downsample(nn.Module):
       dtype=self.dtype,
       name="0",
     )(x)
-    return layers.BatchNorm(**self.norm, name="1")(x)
+    return layers.batch_norm(**self.norm, name="1")(x)
 
 
 class _Block(nn.Module):
@@ -59,6 +59,7 @@ class _Block(nn.Module):
   dilation: int
   groups: int
   project: bool
+  stride_in_1x1: bool
   norm: dict[str, Any]
   dtype: Any
 
@@ -69,8 +70,11 @@ class _Block(nn.Module):
       "dilation": self.dilation,
     }
     if self.bottleneck:
+      first = {}
+      if self.stride_in_1x1:
+        first["stride"], spatial["stride"] = self.stride, 1
       convs: tuple[tuple[int, int, dict[str, Any]], ...] = (
-        (self.width, 1, {}),
+        (self.width, 1, first),
         (self.width, 3, {**spatial, "groups": self.groups}),
         (self.features, 1, {}),
       )
@@ -86,7 +90,7 @@ class _Block(nn.Module):
         name=f"conv{k}",
         **options,
       )(y)
-      y = layers.BatchNorm(**self.norm, name=f"bn{k}")(y)
+      y = layers.batch_norm(**self.norm, name=f"bn{k}")(y)
       if k < len(convs):
         y = layers.Relu(name=f"relu{k}")(y)
     if self.project:
@@ -129,6 +133,10 @@ class ResNet(nn.Module):
     output_stride: stride of `layer4`; smaller than its natural value (16 times
       `stem_stride`) by dilation instead of stride in the last one or two
       stages (torchvision's replace_stride_with_dilation).
+    stride_in_1x1: the stride of a bottleneck is in its first convolution, as
+      in the original network and in detectron2's, not in the 3x3.
+    frozen_norm: normalise with constants, see `FrozenBatchNorm`.
+    norm_epsilon: added to the variances.
     axis_name: device axis over which training statistics are averaged.
     dtype: type of the computation; None takes that of the images.
   """
@@ -142,6 +150,9 @@ class ResNet(nn.Module):
   stem_kernel: int = 7
   stem_stride: int = 2
   output_stride: int = 32
+  stride_in_1x1: bool = False
+  frozen_norm: bool = False
+  norm_epsilon: float = 1e-5
   axis_name: str | None = None
   dtype: Any = None
 
@@ -186,13 +197,16 @@ class ResNet(nn.Module):
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
     norm = {
+      "frozen": self.frozen_norm,
       "use_running_average": not train,
       "axis_name": self.axis_name,
+      "epsilon": self.norm_epsilon,
       "dtype": self.dtype,
     }
     common = {
       "bottleneck": self.bottleneck,
       "groups": self.groups,
+      "stride_in_1x1": self.stride_in_1x1,
       "norm": norm,
       "dtype": self.dtype,
     }
@@ -205,7 +219,7 @@ class ResNet(nn.Module):
       dtype=self.dtype,
       name="conv1",
     )(images)
-    x = layers.BatchNorm(**norm, name="bn1")(x)
+    x = layers.batch_norm(**norm, name="bn1")(x)
     x = endpoints["conv1"] = layers.Relu(name="relu")(x)
     x = endpoints["pool1"] = layers.MaxPool(3, 2, 1, name="maxpool")(x)
     for k, blocks in enumerate(self._stages(), 1):

@@ -1,4 +1,4 @@
-"""Names of networks, of backbones and of whole systems."""
+"""Detectors as files of weights."""
 
 import pathlib
 import tempfile
@@ -7,17 +7,10 @@ import numpy as np
 from absl.testing import absltest
 
 from vision_jax import weights
-from vision_jax.weights import models
+from vision_jax.systems import yolo
 
 
-class ModelsTest(absltest.TestCase):
-  def test_backbones_and_systems(self):
-    found = models.constructors()
-    self.assertLessEqual({"vgg11", "yolov3", "yolo_small"}, set(found))
-    self.assertEqual(found["yolov3_tiny"](20).num_classes, 20)
-    found.clear()  # a copy
-    self.assertIn("vgg11", models.constructors())
-
+class DetectorsTest(absltest.TestCase):
   def test_a_detector_is_saved_and_found_again(self):
     arguments = {
       "num_classes": 2,
@@ -26,7 +19,7 @@ class ModelsTest(absltest.TestCase):
       "anchors": [[[9, 9]], [[4, 5]]],
       "image_size": [32, 48],
     }
-    module = models.constructors()["yolov3"](**arguments)
+    module = yolo.yolov3(**arguments)
     variables = weights.random_variables(module)
     path = pathlib.Path(
       self.enterContext(tempfile.TemporaryDirectory()), "net.safetensors"
