@@ -1,5 +1,5 @@
 from vision_jax.nn import backbones
-from vision_jax.systems import rcnn
+from vision_jax.systems import rcnn, yolo
 from vision_jax.weights import constructors
 
 
@@ -8,6 +8,8 @@ def test_backbones_and_detectors_are_found():
   assert (
     constructors.find_constructor("rcnn_small") is rcnn.MODELS["rcnn_small"]
   )
+  assert constructors.find_constructor("yolov3") is yolo.yolov3
   assert constructors.find_constructor("vgg12") is None
   names = constructors.model_names()
-  assert len(set(names)) == len(backbones.MODELS) + len(rcnn.MODELS)
+  known = (backbones.MODELS, rcnn.MODELS, yolo.MODELS)
+  assert len(set(names)) == sum(map(len, known))

@@ -18,6 +18,7 @@ import tyro
 from vision_jax.cli.benchmark import BenchOptions
 from vision_jax.cli.convert import ConvertOptions
 from vision_jax.cli.demo import DemoOptions
+from vision_jax.cli.detect import DetectOptions
 from vision_jax.cli.info import InfoOptions
 from vision_jax.cli.keypoints import KeypointsOptions
 from vision_jax.cli.match import MatchOptions
@@ -33,6 +34,7 @@ _Command = (
   | Annotated[KeypointsOptions, tyro.conf.subcommand("keypoints")]
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
   | Annotated[WarpOptions, tyro.conf.subcommand("warp")]
+  | Annotated[DetectOptions, tyro.conf.subcommand("detect")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
   | Annotated[PrepareOptions, tyro.conf.subcommand("prepare")]

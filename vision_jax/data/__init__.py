@@ -135,6 +135,10 @@ from vision_jax.data.readers.cityscapes import (
   CITYSCAPES_CLASSES,
   open_cityscapes,
 )
+from vision_jax.data.readers.class_names import (
+  COCO_CATEGORY_IDS,
+  COCO_CLASSES,
+)
 from vision_jax.data.readers.coco import CocoSource, open_coco
 from vision_jax.data.readers.file_sources import FileSource
 from vision_jax.data.readers.folder_pairs import (
@@ -155,6 +159,8 @@ from vision_jax.data.readers.webcam import WEBCAM_SCENES, webcam_pairs
 
 __all__ = [
   "CITYSCAPES_CLASSES",
+  "COCO_CATEGORY_IDS",
+  "COCO_CLASSES",
   "DEAD_LEAVES_VERSION",
   "DIGITS_VERSION",
   "DIGIT_FACES",

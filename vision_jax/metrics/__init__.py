@@ -1,6 +1,14 @@
 """Scores: NumPy in, numbers out."""
 
 from vision_jax.metrics.bootstrap import Interval, paired_bootstrap
+from vision_jax.metrics.detections import (
+  CocoScores,
+  VocScores,
+  coco_average_precision,
+  coco_file_average_precision,
+  precision_average,
+  voc_average_precision,
+)
 from vision_jax.metrics.ground_truth import (
   GroundTruth,
   covisible,
@@ -28,11 +36,15 @@ from vision_jax.metrics.pair_scores import (
 )
 
 __all__ = [
+  "CocoScores",
   "GroundTruth",
   "Interval",
   "MeanScores",
   "PairScores",
+  "VocScores",
   "average_scores",
+  "coco_average_precision",
+  "coco_file_average_precision",
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
@@ -43,8 +55,10 @@ __all__ = [
   "matching_score",
   "mean_matching_accuracy",
   "paired_bootstrap",
+  "precision_average",
   "repeatability",
   "resized_homography",
   "score_pair",
   "superpoint_repeatability",
+  "voc_average_precision",
 ]

@@ -14,10 +14,13 @@ from vision_jax.weights.convert import (
   variables_to_state_dict,
 )
 from vision_jax.weights.darknet import (
+  DarknetHeader,
   DarknetLayer,
   darknet_layers,
   from_darknet,
   read_darknet,
+  read_darknet_header,
+  write_darknet,
 )
 from vision_jax.weights.errors import (
   WeightsError,
@@ -56,6 +59,7 @@ __all__ = [
   "BUNDLED",
   "CATALOG",
   "FOREIGN",
+  "DarknetHeader",
   "DarknetLayer",
   "Entry",
   "ForeignEntry",
@@ -81,6 +85,7 @@ __all__ = [
   "random_state_dict",
   "random_variables",
   "read_darknet",
+  "read_darknet_header",
   "read_keras",
   "read_metadata",
   "read_state_dict",
@@ -90,4 +95,5 @@ __all__ = [
   "strip_wrappers",
   "torch_shapes",
   "variables_to_state_dict",
+  "write_darknet",
 ]

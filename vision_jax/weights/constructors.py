@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from vision_jax.nn import backbones
-from vision_jax.systems import rcnn
+from vision_jax.systems import rcnn, yolo
 
 __all__ = ["find_constructor", "model_names"]
 
@@ -19,7 +19,10 @@ def find_constructor(name: str) -> Callable[..., nn.Module] | None:
   Returns:
     The constructor, or None if there is none of that name.
   """
-  return backbones.MODELS.get(name) or rcnn.MODELS.get(name)
+  for models in (backbones.MODELS, rcnn.MODELS, yolo.MODELS):
+    if name in models:
+      return models[name]
+  return None
 
 
 def model_names() -> tuple[str, ...]:
@@ -28,4 +31,4 @@ def model_names() -> tuple[str, ...]:
   Returns:
     Backbones first, then detectors.
   """
-  return (*backbones.MODELS, *rcnn.MODELS)
+  return (*backbones.MODELS, *rcnn.MODELS, *yolo.MODELS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from vision_jax.systems import yolo
 from vision_jax.weights import (
   constructors,
   convert,
@@ -180,8 +181,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones` or
-      `vision_jax.systems.rcnn`.
+    model: name of a constructor in `vision_jax.nn.backbones`, or of a detector
+      in `vision_jax.systems.rcnn` or `vision_jax.systems.yolo`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -226,6 +227,8 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
+  if model in yolo.MODELS:  # in [0, 1], as they are; `predict` fits the size
+    return Preprocess((0.0,) * 3, (1.0,) * 3, resize=None, crop=None)
   entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS
 
