@@ -64,6 +64,13 @@ from vision_jax.ops.matrices import (
   theta_to_matrix,
 )
 from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.rendering import (
+  Refinement,
+  Subdivision,
+  refine,
+  subdivide,
+  subdivision_sizes,
+)
 from vision_jax.ops.rigid_motions import (
   axis_angle_to_rotation,
   quaternion_to_rotation,
@@ -85,6 +92,19 @@ from vision_jax.ops.splines import (
 )
 from vision_jax.ops.structures import Detections, Keypoints, Matches
 from vision_jax.ops.suppression import suppress_points, top_points
+from vision_jax.ops.uncertain_points import (
+  POINT_SAMPLING,
+  PointSampling,
+  binary_uncertainty,
+  grid_points,
+  margin_uncertainty,
+  point_sample,
+  points_in_boxes,
+  probability_uncertainty,
+  sample_labels,
+  sample_uncertain_points,
+  uncertain_grid_points,
+)
 from vision_jax.ops.warp_families import (
   TRANSFORMS,
   Transform,
@@ -99,11 +119,15 @@ from vision_jax.ops.warping import (
 from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
 
 __all__ = [
+  "POINT_SAMPLING",
   "TRANSFORMS",
   "Detections",
   "HomographyEstimate",
   "Keypoints",
   "Matches",
+  "PointSampling",
+  "Refinement",
+  "Subdivision",
   "ThinPlateSpline",
   "Transform",
   "Whitening",
@@ -111,6 +135,7 @@ __all__ = [
   "apply_homography",
   "apply_thin_plate_spline",
   "axis_angle_to_rotation",
+  "binary_uncertainty",
   "continuous_to_index",
   "continuous_to_unit",
   "control_lattice",
@@ -127,6 +152,7 @@ __all__ = [
   "gaussian_derivative",
   "gaussian_heatmaps",
   "gaussian_kernel",
+  "grid_points",
   "grid_sample",
   "harris_response",
   "histogram",
@@ -139,6 +165,7 @@ __all__ = [
   "kapur_threshold",
   "laplacian_of_gaussian",
   "local_soft_argmax",
+  "margin_uncertainty",
   "match_dual_softmax",
   "match_greedy",
   "match_mutual",
@@ -149,13 +176,19 @@ __all__ = [
   "one_hot_heatmaps",
   "patch_matrix",
   "plane_homography",
+  "point_sample",
+  "points_in_boxes",
+  "probability_uncertainty",
   "quaternion_to_rotation",
+  "refine",
   "reproject_depth",
   "resize",
   "resize_matrix",
   "rigid_matrix",
   "saliency",
   "sample",
+  "sample_labels",
+  "sample_uncertain_points",
   "scale_space_extrema",
   "similarity",
   "similarity_matrix",
@@ -164,12 +197,15 @@ __all__ = [
   "soft_argmax_moments",
   "straight_through_argmax",
   "structure_tensor",
+  "subdivide",
+  "subdivision_sizes",
   "suppress_points",
   "theta_to_matrix",
   "thin_plate_grid",
   "thin_plate_spline",
   "top_points",
   "transform_grid",
+  "uncertain_grid_points",
   "unit_to_continuous",
   "warp",
   "warp_points",
