@@ -98,6 +98,7 @@ class _Geometry(NamedTuple):
 # Elementwise: the geometry of the result is that of the input.
 _ELEMENTWISE = (
   layers.BatchNorm,
+  layers.FrozenBatchNorm,
   layers.Relu,
   layers.Relu6,
   layers.LeakyRelu,
@@ -153,7 +154,7 @@ def _flops(module: nn.Module, shape: tuple[int, ...], inputs: list) -> int:
     return module.window**2 * size
   if isinstance(module, layers.AdaptiveAvgPool):
     return math.prod(inputs[0].shape)
-  if isinstance(module, layers.BatchNorm):
+  if isinstance(module, layers.BatchNorm | layers.FrozenBatchNorm):
     return 2 * size
   return size
 

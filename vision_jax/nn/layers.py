@@ -16,7 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.nn import convolution
-from vision_jax.nn.normalization import BatchNorm
+from vision_jax.nn.normalization import (
+  BatchNorm,
+  FrozenBatchNorm,
+  batch_norm,
+)
 from vision_jax.ops import pooling, sampling
 
 __all__ = [
@@ -26,8 +30,10 @@ __all__ = [
   "BatchNorm",
   "Concat",
   "Conv",
+  "ConvTranspose",
   "Dense",
   "Dropout",
+  "FrozenBatchNorm",
   "HardSigmoid",
   "HardSwish",
   "LeakyRelu",
@@ -37,6 +43,7 @@ __all__ = [
   "Relu6",
   "Sigmoid",
   "SqueezeExcitation",
+  "batch_norm",
 ]
 
 Dense = nn.Dense
@@ -55,6 +62,7 @@ class Conv(nn.Module):
     groups: number of channel groups.
     use_bias: whether a bias is added.
     dtype: type of the computation; None takes that of the input.
+    kernel_init: how the kernel starts, instead of He-normal.
 
   Example:
     >>> from vision_jax import nn
@@ -72,6 +80,7 @@ class Conv(nn.Module):
   groups: int = 1
   use_bias: bool = True
   dtype: Any = None
+  kernel_init: Any = None
 
   def pad(self) -> int:
     """Zeros added on each side."""
@@ -84,7 +93,8 @@ class Conv(nn.Module):
     """[B, H, W, C] -> [B, h, w, features]."""
     kernel = self.param(
       "kernel",
-      nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+      self.kernel_init
+      or nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
       (
         self.kernel_size,
         self.kernel_size,
@@ -108,6 +118,68 @@ class Conv(nn.Module):
       groups=self.groups,
     )
     return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class ConvTranspose(nn.Module):
+  """2D transposed convolution with torch's padding and kernel.
+
+  The result has (n - 1) stride - 2 padding + kernel_size cells along an axis.
+  The kernel [k, k, out, in] is that of the convolution whose transpose this
+  is, as in torch.
+
+  Attributes:
+    features: output channels.
+    kernel_size: side of the square kernel.
+    stride: cells of the result per cell of the input.
+    padding: cells cut off on each side.
+    dtype: type of the computation; None takes that of the input.
+
+  Example:
+    >>> from vision_jax import nn
+    >>> x = jnp.ones((1, 5, 7, 3))
+    >>> layer = nn.ConvTranspose(8, 4, stride=2, padding=1)
+    >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
+    (1, 10, 14, 8)
+  """
+
+  features: int
+  kernel_size: int
+  stride: int = 1
+  padding: int = 0
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, h, w, features]."""
+    size, stride = self.kernel_size, self.stride
+    kernel = self.param(
+      "kernel",
+      nn.initializers.variance_scaling(
+        2.0, "fan_out", "truncated_normal", in_axis=-2, out_axis=-1
+      ),
+      (size, size, self.features, x.shape[-1]),
+      jnp.float32,
+    )
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.features,), jnp.float32
+    )
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    if size == stride and self.padding == 0:
+      # Nothing overlaps: one product, its results laid side by side.
+      y = jnp.einsum("...hwc,ijfc->...hiwjf", x, kernel)
+      high, wide = x.shape[-3] * stride, x.shape[-2] * stride
+      y = y.reshape(*x.shape[:-3], high, wide, self.features)
+    else:
+      pad = size - 1 - self.padding
+      y = jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1].transpose(0, 1, 3, 2),
+        (1, 1),
+        ((pad, pad), (pad, pad)),
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      )
+    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 class Relu(nn.Module):

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "FrozenBatchNorm", "batch_norm"]
 
 _LEAST_SIZE = 1 << 16  # elements; the sum of a smaller map costs nothing
 _BLOCK = 1024  # positions of a partial sum, at least
@@ -145,3 +145,76 @@ class BatchNorm(nn.Module):
       mean.value = keep * mean.value + (1 - keep) * m.astype(mean.value.dtype)
       var.value = keep * var.value + (1 - keep) * v.astype(var.value.dtype)
     return y.astype(dtype)
+
+
+class FrozenBatchNorm(nn.Module):
+  """Batch normalisation whose every number is a constant.
+
+  Scale, bias, mean and variance all stand in "batch_stats", so that no
+  optimiser sees them and `train` changes nothing.
+
+  Attributes:
+    epsilon: added to the variance.
+    dtype: type of the result; None takes that of the input.
+
+  Example:
+    >>> from vision_jax import nn
+    >>> norm = nn.FrozenBatchNorm()
+    >>> variables = norm.init(jax.random.key(0), jnp.ones((1, 2, 3, 4)))
+    >>> sorted(variables), sorted(variables["batch_stats"])
+    (['batch_stats'], ['bias', 'mean', 'scale', 'var'])
+  """
+
+  epsilon: float = 1e-5
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[..., C] -> [..., C]."""
+    shape = (x.shape[-1],)
+    mean, var, scale, bias = (
+      self.variable("batch_stats", name, start, shape, jnp.float32).value
+      for name, start in (
+        ("mean", jnp.zeros),
+        ("var", jnp.ones),
+        ("scale", jnp.ones),
+        ("bias", jnp.zeros),
+      )
+    )
+    factor = scale * jax.lax.rsqrt(var + self.epsilon)
+    shift = bias - mean * factor
+    dtype = self.dtype or x.dtype
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (x * _spread(factor, x) + _spread(shift, x)).astype(dtype)
+
+
+def batch_norm(
+  *, use_running_average: bool, frozen: bool = False, **settings: Any
+) -> nn.Module:
+  """`BatchNorm`, or `FrozenBatchNorm` without what belongs to training.
+
+  Args:
+    use_running_average: see `BatchNorm`.
+    frozen: which of the two.
+    **settings: of `BatchNorm`.
+
+  Returns:
+    The module.
+
+  Example:
+    >>> from vision_jax import nn
+    >>> nn.batch_norm(use_running_average=True, frozen=True, epsilon=0.0)
+    FrozenBatchNorm(
+        # attributes
+        epsilon = 0.0
+        dtype = None
+    )
+
+  Source:
+    Interface of this library.
+  """
+  if not frozen:
+    return BatchNorm(use_running_average=use_running_average, **settings)
+  unused = ("axis_name", "momentum")
+  kept = {k: v for k, v in settings.items() if k not in unused}
+  return FrozenBatchNorm(**kept)

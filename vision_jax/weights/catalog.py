@@ -1,12 +1,13 @@
-"""The published ImageNet weights, as literal tables.
+"""The published weights, as literal tables.
 
-`CATALOG` has torchvision's: file names end in the first eight digits of their
-SHA-256. `FOREIGN` has those of other frameworks, which are not downloaded.
-Accuracies are top-1 on the ImageNet validation set, per cent, as their
+`CATALOG` has torchvision's of ImageNet, `SEGMENTATION` its networks for
+segmentation; file names end in the first eight digits of their SHA-256.
+`FOREIGN` has those of other frameworks, which are not downloaded. Accuracies
+are top-1 on the ImageNet validation set, or over the pixels, per cent, as their
 publishers state them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
@@ -15,6 +16,7 @@ from vision_jax.weights.preprocess import (
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
   KERAS_PREPROCESS,
+  SEGMENTATION_PREPROCESS,
   Preprocess,
 )
 
@@ -22,8 +24,11 @@ __all__ = [
   "BASE_URL",
   "CATALOG",
   "FOREIGN",
+  "SEGMENTATION",
+  "VOC_CLASSES",
   "Entry",
   "ForeignEntry",
+  "SegmentationEntry",
   "find_entry",
 ]
 
@@ -54,6 +59,41 @@ class Entry(NamedTuple):
   def url(self) -> str:
     """Where the file is published."""
     return BASE_URL + self.file
+
+
+class SegmentationEntry(NamedTuple):
+  """One published file of weights of a segmentation network.
+
+  Attributes:
+    file: name of the file; its last eight digits begin the SHA-256.
+    mean_iou: mean intersection over union, per cent, on the images of COCO
+      val2017 with the labels of VOC.
+    accuracy: share of the pixels that are right, per cent.
+    preprocessing: what to do to an image before the network.
+    class_names: names of the classes.
+
+  Example:
+    >>> from vision_jax.weights import SEGMENTATION
+    >>> name = "COCO_WITH_VOC_LABELS_V1"
+    >>> SEGMENTATION["deeplabv3_resnet50"][name].mean_iou
+    66.4
+  """
+
+  file: str
+  mean_iou: float
+  accuracy: float
+  preprocessing: Preprocess = SEGMENTATION_PREPROCESS
+  class_names: tuple[str, ...] = ()
+
+  @property
+  def url(self) -> str:
+    """Where the file is published."""
+    return BASE_URL + self.file
+
+  @property
+  def features_only(self) -> bool:
+    """False: there is always a head."""
+    return False
 
 
 class ForeignEntry(NamedTuple):
@@ -164,6 +204,57 @@ CATALOG: dict[str, dict[str, Entry]] = {
   },
 }
 
+# The labels of Pascal VOC, in the order of the scores.
+VOC_CLASSES = (
+  "background",
+  "aeroplane",
+  "bicycle",
+  "bird",
+  "boat",
+  "bottle",
+  "bus",
+  "car",
+  "cat",
+  "chair",
+  "cow",
+  "diningtable",
+  "dog",
+  "horse",
+  "motorbike",
+  "person",
+  "pottedplant",
+  "sheep",
+  "sofa",
+  "train",
+  "tvmonitor",
+)
+
+
+def _segmentation(
+  file: str, mean_iou: float, accuracy: float
+) -> dict[str, SegmentationEntry]:
+  entry = SegmentationEntry(file, mean_iou, accuracy, class_names=VOC_CLASSES)
+  return {"COCO_WITH_VOC_LABELS_V1": entry}
+
+
+# Model -> name of the weights -> entry.
+SEGMENTATION: dict[str, dict[str, SegmentationEntry]] = {
+  "deeplabv3_mobilenet_v3_large": _segmentation(
+    "deeplabv3_mobilenet_v3_large-fc3c493d.pth", 60.3, 91.2
+  ),
+  "deeplabv3_resnet50": _segmentation(
+    "deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4
+  ),
+  "deeplabv3_resnet101": _segmentation(
+    "deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4
+  ),
+  "fcn_resnet50": _segmentation("fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
+  "fcn_resnet101": _segmentation("fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
+  "lraspp_mobilenet_v3_large": _segmentation(
+    "lraspp_mobilenet_v3_large-d234d4ea.pth", 57.9, 91.2
+  ),
+}
+
 # Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io.
 FOREIGN: dict[str, ForeignEntry] = {
   "darknet53": ForeignEntry(
@@ -178,7 +269,9 @@ FOREIGN: dict[str, ForeignEntry] = {
 }
 
 
-def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
+def find_entry(
+  model: str, *, enum: str = "DEFAULT"
+) -> Entry | SegmentationEntry:
   """Looks up published weights.
 
   Args:
@@ -187,7 +280,7 @@ def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
       best ones, as torchvision does.
 
   Returns:
-    The entry of `CATALOG`.
+    The entry of `CATALOG` or `SEGMENTATION`.
 
   Raises:
     WeightsError: if the model has no published weights, or none of that name.
@@ -200,12 +293,13 @@ def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
   Source:
     The weights enumerations of torchvision 0.28.
   """
-  if model not in CATALOG:
+  known = published_tables()
+  if model not in known:
     raise WeightsError(
       f"find_entry: `model` must be one with published weights, got "
-      f"{model!r}; there are {', '.join(CATALOG)}."
+      f"{model!r}; there are {', '.join(known)}."
     )
-  entries = CATALOG[model]
+  entries = known[model]
   if enum == "DEFAULT":
     return list(entries.values())[-1]
   if enum not in entries:
@@ -216,9 +310,14 @@ def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
   return entries[enum]
 
 
-def find_file(name: str) -> Entry | None:
+def published_tables() -> dict[str, dict[str, Any]]:
+  """`CATALOG` and `SEGMENTATION` together."""
+  return {**CATALOG, **SEGMENTATION}
+
+
+def find_file(name: str) -> Entry | SegmentationEntry | None:
   """The entry of a published file name, or None."""
-  for entries in CATALOG.values():
+  for entries in published_tables().values():
     for entry in entries.values():
       if entry.file == name:
         return entry

@@ -42,6 +42,8 @@ IMAGENET_V2_PREPROCESS = Preprocess(resize=232)
 FEATURES_PREPROCESS = Preprocess(
   mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)
 )
+# The shorter side of segmentation; no crop.
+SEGMENTATION_PREPROCESS = Preprocess(resize=520, crop=None)
 # Darknet cuts out the central square first and takes the values as they are.
 DARKNET_PREPROCESS = Preprocess(
   mean=(0.0, 0.0, 0.0),

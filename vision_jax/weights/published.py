@@ -1,5 +1,6 @@
 """Weights published by torchvision: found, downloaded, checked, converted."""
 
+import functools
 import hashlib
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.nn import backbones
-from vision_jax.weights import convert
-from vision_jax.weights.catalog import CATALOG, Entry, find_entry, find_file
+from vision_jax.weights import convert, models
+from vision_jax.weights.catalog import (
+  Entry,
+  SegmentationEntry,
+  find_entry,
+  find_file,
+  published_tables,
+)
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.readers import read_state_dict
 
@@ -36,12 +42,13 @@ def from_torchvision(
   dtype: Any = jnp.float32,
   **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """Makes a backbone with weights of torchvision.
+  """Makes a network with weights of torchvision.
 
   Parameters are mapped by name; nothing may be missing, nothing left over.
 
   Args:
-    name: name of the model, as torchvision spells it: "vgg16", "resnet50".
+    name: name of the model, as torchvision spells it: "vgg16", "resnet50",
+      "deeplabv3_resnet50".
     source: a ``.pth``, ``.pt``, ``.safetensors`` or ``.npz`` file; or a mapping
       torch name -> array, torch layout; or the name of published weights such
       as "IMAGENET1K_V1" or "DEFAULT", downloaded once into `cache_dir()`.
@@ -73,26 +80,28 @@ def from_torchvision(
   Source:
     The state dicts of torchvision 0.28.
   """
-  if name not in backbones.MODELS:
+  known = models.constructors()
+  if name not in known:
     raise WeightsError(
       f"from_torchvision: `name` must be a model, got {name!r}; there are "
-      f"{', '.join(backbones.MODELS)}."
+      f"{', '.join(known)}."
     )
   state_dict, entry = _state_dict(name, source)
   where = f"from_torchvision({name!r})"
-  constructor = backbones.MODELS[name]
+  constructor = functools.partial(known[name], **arguments)
   if num_classes is None and entry is not None and entry.features_only:
     num_classes = 0
   if num_classes is not None:
-    arguments["num_classes"] = num_classes or None
-  module = constructor(**arguments)
+    module = constructor(num_classes=num_classes or None)
+  else:
+    module = constructor()
   target = convert.target_tree(module)
   if num_classes == 0:
-    state_dict = _without_classifier(module, state_dict, where)
+    state_dict = _without_classifier(module, constructor, state_dict, where)
   elif num_classes is None:
-    found = _num_classes(module, target, state_dict, where)
+    found = _num_classes(constructor, target, state_dict, where)
     if found is not None:
-      module = constructor(**arguments, num_classes=found)
+      module = constructor(num_classes=found)
       target = convert.target_tree(module)
   variables = convert.to_variables(
     module,
@@ -126,7 +135,7 @@ def is_enum(source: str) -> bool:
   return bool(re.fullmatch(r"DEFAULT|[A-Z][A-Z0-9]*_[A-Z0-9_]+", source))
 
 
-def fetch(entry: Entry) -> Path:
+def fetch(entry: Entry | SegmentationEntry) -> Path:
   """The path of published weights, downloaded if they are not here yet."""
   path = cache_dir() / entry.file
   for known in (path, _torch_cache() / entry.file):
@@ -150,12 +159,12 @@ def _torch_cache() -> Path:
 
 def _state_dict(
   name: str, source: str | os.PathLike[str] | Mapping[str, Any]
-) -> tuple[Mapping[str, Any], Entry | None]:
+) -> tuple[Mapping[str, Any], Entry | SegmentationEntry | None]:
   """Reads a source; the entry if it is one of the published files."""
   if isinstance(source, Mapping):
     return source, None
   if isinstance(source, str) and is_enum(source) and not Path(source).exists():
-    if name not in CATALOG:
+    if name not in published_tables():
       raise WeightsError(
         f"from_torchvision: {name} has no published weights {source!r}; "
         "`source` must be a path or a mapping."
@@ -166,7 +175,7 @@ def _state_dict(
 
 
 def _num_classes(
-  module: nn.Module,
+  constructor: Callable[..., nn.Module],
   target: Mapping[str, Any],
   state_dict: Mapping[str, Any],
   where: str,
@@ -180,7 +189,7 @@ def _num_classes(
   expected = convert.target_shapes(target)
   if all(found.get(name) == shape for name, shape in expected.items()):
     return None
-  other = convert.torch_shapes(module.clone(num_classes=3))
+  other = convert.torch_shapes(constructor(num_classes=3))
   for name, shape in expected.items():
     if shape != other[name] and len(found.get(name, ())) == len(shape):
       if found[name][1:] == shape[1:] and found[name][0] != shape[0]:
@@ -189,16 +198,20 @@ def _num_classes(
 
 
 def _without_classifier(
-  module: nn.Module, state_dict: Mapping[str, Any], where: str
+  module: nn.Module,
+  constructor: Callable[..., nn.Module],
+  state_dict: Mapping[str, Any],
+  where: str,
 ) -> dict[str, Any]:
   """Drops what only the same network with a classifier has."""
   features = convert.torch_shapes(module)
-  head = set(convert.torch_shapes(module.clone(num_classes=3))) - set(features)
+  whole = convert.torch_shapes(constructor(num_classes=3))
+  head = set(whole) - set(features)
   given = convert.given_names(state_dict, where=where)
   return {old: state_dict[old] for new, old in given.items() if new not in head}
 
 
-def _check_hash(path: Path, entry: Entry) -> None:
+def _check_hash(path: Path, entry: Entry | SegmentationEntry) -> None:
   """Compares a file with the digits in its published name."""
   match = _HASH.search(entry.file)
   assert match is not None, entry.file
@@ -211,7 +224,7 @@ def _check_hash(path: Path, entry: Entry) -> None:
     )
 
 
-def _download(entry: Entry, path: Path) -> Path:
+def _download(entry: Entry | SegmentationEntry, path: Path) -> Path:
   """Downloads to a temporary file, checks it, then gives it its name."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

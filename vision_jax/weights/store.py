@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vision_jax.nn import backbones
-from vision_jax.weights import convert
+from vision_jax.weights import convert, models
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import Preprocess
 from vision_jax.weights.readers import read_metadata, read_state_dict
@@ -28,7 +27,8 @@ class WeightsMetadata(NamedTuple):
   """The facts that travel with weights.
 
   Attributes:
-    model: name of the constructor in `vision_jax.nn.backbones`.
+    model: name of the constructor in `vision_jax.nn.backbones`, or of a whole
+      system, such as "deeplabv3_resnet50".
     arguments: keyword arguments of the constructor; JSON values.
     source: where the weights come from: a file name, a URL, a command.
     class_names: names of the classes in the order of the logits, or empty.
@@ -73,7 +73,7 @@ def save_weights(
 
   Raises:
     WeightsMismatchError: if the variables are not those of `metadata.model`,
-      where that is a model of `vision_jax.nn.backbones`.
+      where that is a model of this library.
     WeightsError: if a value is NaN, infinite or beyond the range of `dtype`,
       or the folder cannot be written.
     TypeError: if `dtype` is neither float32 nor float16.
@@ -106,7 +106,7 @@ def save_weights(
     )
   flatten = _flatten_shapes(metadata)
   state_dict = convert.to_state_dict(variables, flatten)
-  if metadata.model in backbones.MODELS:
+  if metadata.model in models.constructors():
     expected = convert.torch_shapes(make_module(metadata, "save_weights"))
     found = {name: array.shape for name, array in state_dict.items()}
     given = {name: name for name in found}
@@ -221,13 +221,14 @@ def from_texts(texts: Mapping[str, str], where: str) -> WeightsMetadata:
 
 def make_module(metadata: WeightsMetadata, where: str) -> Any:
   """Builds the module that metadata names."""
-  if metadata.model not in backbones.MODELS:
+  known = models.constructors()
+  if metadata.model not in known:
     raise WeightsError(
       f"{where}: belongs to the unknown model {metadata.model!r}; there are "
-      f"{', '.join(backbones.MODELS)}."
+      f"{', '.join(known)}."
     )
   try:
-    return backbones.MODELS[metadata.model](**metadata.arguments)
+    return known[metadata.model](**metadata.arguments)
   except (TypeError, ValueError) as error:
     raise WeightsError(
       f"{where}: the arguments of {metadata.model} are wrong: {error}."
@@ -235,7 +236,7 @@ def make_module(metadata: WeightsMetadata, where: str) -> Any:
 
 
 def _flatten_shapes(metadata: WeightsMetadata) -> convert.FlattenShapes:
-  if metadata.model not in backbones.MODELS:
+  if metadata.model not in models.constructors():
     return {}
   return convert.flatten_shapes(make_module(metadata, "save_weights"))
 

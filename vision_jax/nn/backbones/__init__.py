@@ -24,6 +24,7 @@ from vision_jax.nn.backbones.mobilenet import (
   MobileNetV3,
   mobilenet_v2,
   mobilenet_v3_large,
+  mobilenet_v3_large_features,
   mobilenet_v3_small,
 )
 from vision_jax.nn.backbones.resnet import (
@@ -81,6 +82,7 @@ __all__ = [
   "fold_batch_norm",
   "mobilenet_v2",
   "mobilenet_v3_large",
+  "mobilenet_v3_large_features",
   "mobilenet_v3_small",
   "resnet18",
   "resnet34",

@@ -18,6 +18,7 @@ __all__ = [
   "MobileNetV3",
   "mobilenet_v2",
   "mobilenet_v3_large",
+  "mobilenet_v3_large_features",
   "mobilenet_v3_small",
 ]
 
@@ -147,7 +148,7 @@ class _ConvNorm(nn.Module):
       dtype=self.dtype,
       name="0",
     )(x)
-    x = layers.BatchNorm(**self.norm, name="1")(x)
+    x = layers.batch_norm(**self.norm, name="1")(x)
     return x if self.activation is None else self.activation(name="2")(x)
 
 
@@ -190,7 +191,7 @@ class _Branch(nn.Module):
     x = layers.Conv(
       row.features, 1, use_bias=False, dtype=self.dtype, name=str(index)
     )(x)
-    return layers.BatchNorm(**self.norm, name=str(index + 1))(x)
+    return layers.batch_norm(**self.norm, name=str(index + 1))(x)
 
 
 class _Block(nn.Module):
@@ -210,22 +211,33 @@ class _Block(nn.Module):
 
 
 class _Features(nn.Module):
-  """Stem, bottlenecks and a last 1x1 convolution."""
+  """Stem, bottlenecks and a last 1x1 convolution: (last map, endpoints)."""
 
   rows: tuple[_Row, ...]
   width: int
   last_width: int
   activation: _Activation
   version: int
-  norm: dict[str, Any]
-  dtype: Any
+  axis_name: str | None = None
+  frozen_norm: bool = False
+  norm_epsilon: float = 1e-5
+  norm_momentum: float = 0.9
+  dtype: Any = None
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, images, *, train=False):
+    norm = {
+      "frozen": self.frozen_norm,
+      "use_running_average": not train,
+      "axis_name": self.axis_name,
+      "momentum": self.norm_momentum,
+      "epsilon": self.norm_epsilon,
+      "dtype": self.dtype,
+    }
     endpoints = {}
-    common = {"norm": self.norm, "dtype": self.dtype}
+    common = {"norm": norm, "dtype": self.dtype}
     x = _ConvNorm(self.width, 3, self.activation, **common, stride=2, name="0")(
-      x
+      images
     )
     endpoints["conv0"] = x
     for k, row in enumerate(self.rows, 1):
@@ -292,21 +304,16 @@ class MobileNetV2(nn.Module):
     self, images: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
-    norm = {
-      "use_running_average": not train,
-      "axis_name": self.axis_name,
-      "dtype": self.dtype,
-    }
     x, endpoints = _Features(
       _dilate(_v2_rows(), self.output_stride, at_once=False),
       32,
       1280,
       layers.Relu6,
       2,
-      norm,
-      self.dtype,
+      self.axis_name,
+      dtype=self.dtype,
       name="features",
-    )(images)
+    )(images, train=train)
     x = layers.AdaptiveAvgPool((1, 1), name="avgpool")(x)
     x = endpoints["pooled"] = x.reshape(x.shape[0], -1)
     if self.num_classes is None:
@@ -349,23 +356,18 @@ class MobileNetV3(nn.Module):
     self, images: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
     """Images [B, H, W, 3] -> (logits [B, num_classes], endpoints)."""
-    norm = {
-      "use_running_average": not train,
-      "axis_name": self.axis_name,
-      "momentum": 0.99,
-      "epsilon": 1e-3,
-      "dtype": self.dtype,
-    }
     x, endpoints = _Features(
       _dilate(self.rows, self.output_stride, at_once=True),
       16,
       6 * self.rows[-1].features,
       layers.HardSwish,
       3,
-      norm,
-      self.dtype,
+      self.axis_name,
+      norm_epsilon=1e-3,
+      norm_momentum=0.99,
+      dtype=self.dtype,
       name="features",
-    )(images)
+    )(images, train=train)
     x = layers.AdaptiveAvgPool((1, 1), name="avgpool")(x)
     x = endpoints["pooled"] = x.reshape(x.shape[0], -1)
     if self.num_classes is None:
@@ -393,3 +395,18 @@ def mobilenet_v3_small(
 ) -> MobileNetV3:
   """MobileNet V3 small."""
   return MobileNetV3(_SMALL, 1024, num_classes, **kwargs)
+
+
+def mobilenet_v3_large_features(
+  *, output_stride: int = 32, **kwargs: Any
+) -> nn.Module:
+  """MobileNet V3 large without its classifier, for networks on top of it.
+
+  `apply(variables, images, train=False) -> (last map, endpoints)`; parameter
+  paths are those of torchvision's `features`: "0.0.weight".
+  """
+  rows = _dilate(_LARGE, output_stride, at_once=True)
+  settings = {"norm_epsilon": 1e-3, "norm_momentum": 0.99} | kwargs
+  return _Features(
+    rows, 16, 6 * _LARGE[-1].features, layers.HardSwish, 3, **settings
+  )
