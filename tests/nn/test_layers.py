@@ -168,3 +168,24 @@ class InterceptionTest(chex.TestCase):
   def test_concat_joins_channels(self):
     parts = [jnp.ones((1, 2, 3, c)) for c in (1, 4)]
     self.assertEqual(nn.Concat().apply({}, parts).shape, (1, 2, 3, 5))
+
+
+class ConvTransposeTest(chex.TestCase):
+  @parameterized.parameters((2, 2, 0), (4, 2, 1), (3, 1, 1), (3, 2, 0))
+  def test_matches_its_definition(self, size, stride, padding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 5, 4))
+    kernel = rng.normal(size=(size, size, 6, 4))
+    full = np.zeros((2, 2 * stride + size, 4 * stride + size, 6))
+    for i in range(3):
+      for j in range(5):
+        rows = slice(i * stride, i * stride + size)
+        cols = slice(j * stride, j * stride + size)
+        full[:, rows, cols] += np.einsum("bc,ijfc->bijf", x[:, i, j], kernel)
+    high, wide = full.shape[1:3]
+    expected = full[:, padding : high - padding, padding : wide - padding] + 0.5
+    layer = nn.ConvTranspose(6, size, stride, padding)
+    params = {"kernel": kernel, "bias": np.full(6, 0.5)}
+    params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+    got = layer.apply({"params": params}, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)

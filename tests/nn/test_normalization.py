@@ -135,3 +135,16 @@ class BatchNormTest(chex.TestCase):
       )
       np.testing.assert_array_equal(spread, np.broadcast_to(v, shape))
       np.testing.assert_allclose(transpose(x)[0], total, rtol=1e-4, atol=1e-3)
+
+
+def test_frozen_normalisation_is_one_line():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 3, 5, 4)).astype(np.float32)
+  stats = {
+    name: rng.uniform(0.5, 1.5, 4).astype(np.float32)
+    for name in ("mean", "var", "scale", "bias")
+  }
+  norm = nn.FrozenBatchNorm(epsilon=0.0)
+  got = norm.apply({"batch_stats": stats}, x)
+  expected = (x - stats["mean"]) / np.sqrt(stats["var"]) * stats["scale"]
+  np.testing.assert_allclose(got, expected + stats["bias"], atol=1e-5)

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 from tests.parity import torch_segmentation
 from vision_jax import weights
+from vision_jax.systems import deeplab
 
 # Sizes are (height, width); odd ones show where an enlargement is registered.
 CASES = (
@@ -54,7 +55,9 @@ class ScoresTest(parameterized.TestCase):
     self.assertTrue(same[clear].all())
 
   def test_every_published_network_is_covered(self):
-    self.assertEqual({name for name, _ in CASES}, set(weights.SEGMENTATION))
+    self.assertEqual(
+      {name for name, _ in CASES}, set(deeplab.MODELS) & set(weights.CATALOG)
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from vision_jax.nn.aspp import (
   DeepLabPlusHead,
   DeepLabWindowHead,
 )
+from vision_jax.nn.canvas_masks import mask_canvas
 from vision_jax.nn.convolution import conv2d
 from vision_jax.nn.inspection import (
   EndpointInfo,
@@ -83,4 +84,5 @@ __all__ = [
   "conv2d",
   "endpoint_info",
   "layer_table",
+  "mask_canvas",
 ]

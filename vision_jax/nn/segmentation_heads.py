@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,21 @@ import jax
 from vision_jax.nn import layers
 from vision_jax.ops import sampling
 
-__all__ = ["FCNHead", "LRASPPHead", "SemanticFPNHead"]
+__all__ = ["CoarseSegmentation", "FCNHead", "LRASPPHead", "SemanticFPNHead"]
+
+
+class CoarseSegmentation(NamedTuple):
+  """What a network says before it is enlarged.
+
+  Attributes:
+    logits: scores at the stride of the head, [B, h, w, K].
+    fine: features of higher resolution, [B, H, W, C]; PointRend reads them.
+    aux: scores of the auxiliary head, or None.
+  """
+
+  logits: jax.Array
+  fine: jax.Array
+  aux: jax.Array | None = None
 
 
 class FCNHead(nn.Module):

@@ -63,6 +63,7 @@ from vision_jax.ops.matrices import (
   similarity_matrix,
   theta_to_matrix,
 )
+from vision_jax.ops.pixel_losses import label_losses, segmentation_loss
 from vision_jax.ops.pooling import max_pool
 from vision_jax.ops.rendering import (
   Refinement,
@@ -163,6 +164,7 @@ __all__ = [
   "index_to_continuous",
   "index_to_ndc",
   "kapur_threshold",
+  "label_losses",
   "laplacian_of_gaussian",
   "local_soft_argmax",
   "margin_uncertainty",
@@ -190,6 +192,7 @@ __all__ = [
   "sample_labels",
   "sample_uncertain_points",
   "scale_space_extrema",
+  "segmentation_loss",
   "similarity",
   "similarity_matrix",
   "soft_argmax",

@@ -4,8 +4,20 @@ from vision_jax.systems import (
   deeplab,
   elf,
   opencv_features,
+  pointrend,
+  rcnn,
   registration,
+  semantic_fpn,
   stn,
 )
 
-__all__ = ["deeplab", "elf", "opencv_features", "registration", "stn"]
+__all__ = [
+  "deeplab",
+  "elf",
+  "opencv_features",
+  "pointrend",
+  "rcnn",
+  "registration",
+  "semantic_fpn",
+  "stn",
+]

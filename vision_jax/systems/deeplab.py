@@ -12,7 +12,7 @@ detectron2's, on the ResNet with a stem of three convolutions.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,10 +20,10 @@ import jax.numpy as jnp
 
 from vision_jax import ops
 from vision_jax.nn import aspp, backbones, segmentation_heads
+from vision_jax.nn.segmentation_heads import CoarseSegmentation
 
 __all__ = [
   "MODELS",
-  "CoarseSegmentation",
   "Segmenter",
   "deeplabv3_mobilenet_v3_large",
   "deeplabv3_plus_r103",
@@ -34,24 +34,9 @@ __all__ = [
   "fcn_resnet101",
   "lraspp_mobilenet_v3_large",
   "segment",
-  "segmentation_loss",
 ]
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
-
-
-class CoarseSegmentation(NamedTuple):
-  """What a network says before it is enlarged.
-
-  Attributes:
-    logits: scores at the stride of the head, [B, h, w, K].
-    fine: features of higher resolution, [B, H, W, C]; PointRend reads them.
-    aux: scores of the auxiliary head, or None.
-  """
-
-  logits: jax.Array
-  fine: jax.Array
-  aux: jax.Array | None = None
 
 
 class Segmenter(nn.Module):
@@ -76,9 +61,10 @@ class Segmenter(nn.Module):
   aux_feature: str = "layer3"
   fine_feature: str = "layer1"
 
-  def flatten_shapes(self) -> dict[str, tuple[int, int, int]]:
-    """There is no flattened map; for the converter of weights."""
-    return {}
+  @property
+  def num_classes(self) -> int:
+    """K."""
+    return self.classifier.num_classes
 
   def coarse(
     self, images: jax.Array, *, train: bool = False
@@ -298,75 +284,6 @@ MODELS: dict[str, Callable[..., Segmenter]] = {
   "fcn_resnet101": fcn_resnet101,
   "lraspp_mobilenet_v3_large": lraspp_mobilenet_v3_large,
 }
-
-
-def segmentation_loss(
-  logits: jax.Array,
-  labels: jax.Array,
-  *,
-  ignore: int = 255,
-  hardest: float = 1.0,
-) -> tuple[jax.Array, jax.Array]:
-  """Cross-entropy of every labelled pixel, summed, and their number.
-
-  Convention:
-    Layout [B, H, W, K]. Smaller scores are enlarged to the labels, bilinear.
-
-  Args:
-    logits: scores, [B, h, w, K].
-    labels: class of each pixel, integers [B, H, W]; padding carries `ignore`.
-    ignore: the label of pixels that do not count.
-    hardest: share of the labelled and ignored pixels that counts, those of
-      largest loss; DeepLab on Cityscapes takes 0.2.
-
-  Returns:
-    (sum, count), as `train.make_step` expects a term. (0, 0) where no pixel is
-    labelled.
-
-  Raises:
-    ValueError: if shapes do not belong together or `hardest` is not in (0, 1].
-
-  Example:
-    >>> from vision_jax.systems import deeplab
-    >>> logits = jnp.zeros((1, 2, 3, 4))
-    >>> labels = jnp.array([[[0, 1, 255], [2, 255, 255]]])
-    >>> total, count = deeplab.segmentation_loss(logits, labels)
-    >>> print((total / count).round(4), count)  # log 4
-    1.3863 3
-
-  Source:
-    torch.nn.functional.cross_entropy; Wu et al., Bridging Category-level and
-    Instance-level Semantic Image Segmentation, 2016 (hardest pixels).
-  """
-  if logits.ndim != 4 or labels.ndim != 3 or len(logits) != len(labels):
-    raise ValueError(
-      "segmentation_loss: `logits` and `labels` must be [B, h, w, K] and "
-      f"[B, H, W], got shapes {logits.shape} and {labels.shape}."
-    )
-  if not 0 < hardest <= 1:
-    raise ValueError(
-      f"segmentation_loss: `hardest` must be in (0, 1], got {hardest}."
-    )
-  size = (labels.shape[1], labels.shape[2])
-  logits = ops.resize(logits.astype(jnp.float32), size)
-  losses, valid = pixel_losses(logits, labels, ignore)
-  if hardest == 1:
-    return losses.sum(), valid.sum()
-  largest, _ = jax.lax.top_k(losses.reshape(-1), int(hardest * losses.size))
-  # As released: ignored pixels, of loss 0, are among the candidates.
-  count = jnp.where(valid.any(), largest.size, 0)
-  return largest.sum(), count
-
-
-def pixel_losses(
-  logits: jax.Array, labels: jax.Array, ignore: int
-) -> tuple[jax.Array, jax.Array]:
-  """Cross-entropy [...], 0 where ignored, and what is not, bool [...]."""
-  valid = labels != ignore
-  known = jnp.where(valid, labels, 0).astype(jnp.int32)
-  chosen = jnp.take_along_axis(logits, known[..., None], axis=-1)[..., 0]
-  losses = jax.nn.logsumexp(logits, axis=-1) - chosen
-  return jnp.where(valid, losses, 0), valid
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,17 +1,20 @@
-"""The published weights, as literal tables.
+"""The published ImageNet weights, as literal tables.
 
-`CATALOG` has torchvision's of ImageNet, `SEGMENTATION` its networks for
-segmentation; file names end in the first eight digits of their SHA-256.
-`FOREIGN` has those of other frameworks, which are not downloaded. Accuracies
-are top-1 on the ImageNet validation set, or over the pixels, per cent, as their
+`CATALOG` has torchvision's: file names end in the first eight digits of their
+SHA-256. `FOREIGN` has those of other frameworks, which are not downloaded.
+Accuracies are top-1 on the ImageNet validation set, per cent, of detectors the
+average precision of boxes on COCO val2017, and of segmentation networks the
+mean intersection over union on its images with the labels of VOC, as their
 publishers state them.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
   DARKNET_PREPROCESS,
+  DETECTION_PREPROCESS,
   FEATURES_PREPROCESS,
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
@@ -24,11 +27,9 @@ __all__ = [
   "BASE_URL",
   "CATALOG",
   "FOREIGN",
-  "SEGMENTATION",
   "VOC_CLASSES",
   "Entry",
   "ForeignEntry",
-  "SegmentationEntry",
   "find_entry",
 ]
 
@@ -40,9 +41,13 @@ class Entry(NamedTuple):
 
   Attributes:
     file: name of the file; its last eight digits begin the SHA-256.
-    accuracy: top-1 accuracy in per cent; NaN where there is no classifier.
+    accuracy: top-1 accuracy (detectors: box AP on COCO; segmentation: mean
+      IoU) in per cent; NaN where there is no classifier.
     preprocessing: what to do to an image before the network.
     features_only: True if the classifier of the file is not a number (NaN).
+    arguments: what the constructor must be given for these weights.
+    pixel_accuracy: of segmentation, share of the pixels that are right.
+    class_names: names of the classes where they are not those of ImageNet.
 
   Example:
     >>> from vision_jax.weights import CATALOG
@@ -54,46 +59,14 @@ class Entry(NamedTuple):
   accuracy: float
   preprocessing: Preprocess = IMAGENET_PREPROCESS
   features_only: bool = False
-
-  @property
-  def url(self) -> str:
-    """Where the file is published."""
-    return BASE_URL + self.file
-
-
-class SegmentationEntry(NamedTuple):
-  """One published file of weights of a segmentation network.
-
-  Attributes:
-    file: name of the file; its last eight digits begin the SHA-256.
-    mean_iou: mean intersection over union, per cent, on the images of COCO
-      val2017 with the labels of VOC.
-    accuracy: share of the pixels that are right, per cent.
-    preprocessing: what to do to an image before the network.
-    class_names: names of the classes.
-
-  Example:
-    >>> from vision_jax.weights import SEGMENTATION
-    >>> name = "COCO_WITH_VOC_LABELS_V1"
-    >>> SEGMENTATION["deeplabv3_resnet50"][name].mean_iou
-    66.4
-  """
-
-  file: str
-  mean_iou: float
-  accuracy: float
-  preprocessing: Preprocess = SEGMENTATION_PREPROCESS
+  arguments: Mapping[str, Any] = {}
+  pixel_accuracy: float = float("nan")
   class_names: tuple[str, ...] = ()
 
   @property
   def url(self) -> str:
     """Where the file is published."""
     return BASE_URL + self.file
-
-  @property
-  def features_only(self) -> bool:
-    """False: there is always a head."""
-    return False
 
 
 class ForeignEntry(NamedTuple):
@@ -118,6 +91,49 @@ class ForeignEntry(NamedTuple):
 
 
 _V2 = IMAGENET_V2_PREPROCESS
+
+# The labels of Pascal VOC, in the order of the scores.
+VOC_CLASSES = (
+  "background",
+  "aeroplane",
+  "bicycle",
+  "bird",
+  "boat",
+  "bottle",
+  "bus",
+  "car",
+  "cat",
+  "chair",
+  "cow",
+  "diningtable",
+  "dog",
+  "horse",
+  "motorbike",
+  "person",
+  "pottedplant",
+  "sheep",
+  "sofa",
+  "train",
+  "tvmonitor",
+)
+
+
+def _segmentation(
+  file: str, mean_iou: float, pixel_accuracy: float
+) -> dict[str, Entry]:
+  """The one set of weights of a segmentation network."""
+  entry = Entry(
+    file,
+    mean_iou,
+    SEGMENTATION_PREPROCESS,
+    pixel_accuracy=pixel_accuracy,
+    class_names=VOC_CLASSES,
+  )
+  return {"COCO_WITH_VOC_LABELS_V1": entry}
+
+
+# Published before frozen normalisation had an epsilon.
+_NO_EPSILON = {"norm_epsilon": 0.0}
 
 # Model -> name of the weights -> entry. The last one of a model is its DEFAULT.
 CATALOG: dict[str, dict[str, Entry]] = {
@@ -202,43 +218,57 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "IMAGENET1K_V1": Entry("wide_resnet101_2-32ee1156.pth", 78.848),
     "IMAGENET1K_V2": Entry("wide_resnet101_2-d733dc28.pth", 82.510, _V2),
   },
-}
-
-# The labels of Pascal VOC, in the order of the scores.
-VOC_CLASSES = (
-  "background",
-  "aeroplane",
-  "bicycle",
-  "bird",
-  "boat",
-  "bottle",
-  "bus",
-  "car",
-  "cat",
-  "chair",
-  "cow",
-  "diningtable",
-  "dog",
-  "horse",
-  "motorbike",
-  "person",
-  "pottedplant",
-  "sheep",
-  "sofa",
-  "train",
-  "tvmonitor",
-)
-
-
-def _segmentation(
-  file: str, mean_iou: float, accuracy: float
-) -> dict[str, SegmentationEntry]:
-  entry = SegmentationEntry(file, mean_iou, accuracy, class_names=VOC_CLASSES)
-  return {"COCO_WITH_VOC_LABELS_V1": entry}
-
-
-# Model -> name of the weights -> entry.
-SEGMENTATION: dict[str, dict[str, SegmentationEntry]] = {
+  "fasterrcnn_mobilenet_v3_large_320_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+      22.8,
+      DETECTION_PREPROCESS._replace(resize=320),
+    ),
+  },
+  "fasterrcnn_mobilenet_v3_large_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+      32.8,
+      DETECTION_PREPROCESS,
+    ),
+  },
+  "fasterrcnn_resnet50_fpn": {
+    "COCO_V1": Entry(
+      "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+      37.0,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "fasterrcnn_resnet50_fpn_v2": {
+    "COCO_V1": Entry(
+      "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 46.7, DETECTION_PREPROCESS
+    ),
+  },
+  "keypointrcnn_resnet50_fpn": {
+    "COCO_LEGACY": Entry(
+      "keypointrcnn_resnet50_fpn_coco-9f466800.pth", 50.6, DETECTION_PREPROCESS
+    ),
+    "COCO_V1": Entry(
+      "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+      54.6,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "maskrcnn_resnet50_fpn": {
+    "COCO_V1": Entry(
+      "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+      37.9,
+      DETECTION_PREPROCESS,
+      arguments=_NO_EPSILON,
+    ),
+  },
+  "maskrcnn_resnet50_fpn_v2": {
+    "COCO_V1": Entry(
+      "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 47.4, DETECTION_PREPROCESS
+    ),
+  },
   "deeplabv3_mobilenet_v3_large": _segmentation(
     "deeplabv3_mobilenet_v3_large-fc3c493d.pth", 60.3, 91.2
   ),
@@ -269,9 +299,7 @@ FOREIGN: dict[str, ForeignEntry] = {
 }
 
 
-def find_entry(
-  model: str, *, enum: str = "DEFAULT"
-) -> Entry | SegmentationEntry:
+def find_entry(model: str, *, enum: str = "DEFAULT") -> Entry:
   """Looks up published weights.
 
   Args:
@@ -280,7 +308,7 @@ def find_entry(
       best ones, as torchvision does.
 
   Returns:
-    The entry of `CATALOG` or `SEGMENTATION`.
+    The entry of `CATALOG`.
 
   Raises:
     WeightsError: if the model has no published weights, or none of that name.
@@ -293,13 +321,12 @@ def find_entry(
   Source:
     The weights enumerations of torchvision 0.28.
   """
-  known = published_tables()
-  if model not in known:
+  if model not in CATALOG:
     raise WeightsError(
       f"find_entry: `model` must be one with published weights, got "
-      f"{model!r}; there are {', '.join(known)}."
+      f"{model!r}; there are {', '.join(CATALOG)}."
     )
-  entries = known[model]
+  entries = CATALOG[model]
   if enum == "DEFAULT":
     return list(entries.values())[-1]
   if enum not in entries:
@@ -310,14 +337,9 @@ def find_entry(
   return entries[enum]
 
 
-def published_tables() -> dict[str, dict[str, Any]]:
-  """`CATALOG` and `SEGMENTATION` together."""
-  return {**CATALOG, **SEGMENTATION}
-
-
-def find_file(name: str) -> Entry | SegmentationEntry | None:
+def find_file(name: str) -> Entry | None:
   """The entry of a published file name, or None."""
-  for entries in published_tables().values():
+  for entries in CATALOG.values():
     for entry in entries.values():
       if entry.file == name:
         return entry

@@ -52,6 +52,8 @@ DARKNET_PREPROCESS = Preprocess(
   crop=256,
   antialias=False,
 )
+# `systems.rcnn` resizes, also to a longest side; nothing is cut off.
+DETECTION_PREPROCESS = Preprocess(resize=800, crop=None, antialias=False)
 # [-1, 1]. Keras states no crop: this is Inception's, 299 / 0.875.
 KERAS_PREPROCESS = Preprocess(
   mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize=342, crop=299

@@ -1,6 +1,5 @@
 """Weights published by torchvision: found, downloaded, checked, converted."""
 
-import functools
 import hashlib
 import os
 import re
@@ -8,7 +7,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.weights import convert, models
-from vision_jax.weights.catalog import (
-  Entry,
-  SegmentationEntry,
-  find_entry,
-  find_file,
-  published_tables,
-)
+from vision_jax.weights import constructors, convert
+from vision_jax.weights.catalog import CATALOG, Entry, find_entry, find_file
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.readers import read_state_dict
 
@@ -47,16 +40,18 @@ def from_torchvision(
   Parameters are mapped by name; nothing may be missing, nothing left over.
 
   Args:
-    name: name of the model, as torchvision spells it: "vgg16", "resnet50",
-      "deeplabv3_resnet50".
+    name: name of the model, as torchvision spells it: "vgg16",
+      "maskrcnn_resnet50_fpn", "deeplabv3_resnet50".
     source: a ``.pth``, ``.pt``, ``.safetensors`` or ``.npz`` file; or a mapping
       torch name -> array, torch layout; or the name of published weights such
       as "IMAGENET1K_V1" or "DEFAULT", downloaded once into `cache_dir()`.
     num_classes: length of the logits; by default that of the weights. 0 drops
-      the classifier, of the module and of the weights: features only, the
+      the classifier, of a backbone and of its weights: features only, the
       default for published weights whose classifier is not a number.
     dtype: floating type of the parameters; batch statistics stay float32.
-    **arguments: further arguments of the constructor, e.g. `output_stride`.
+    **arguments: further arguments of the constructor, e.g. `output_stride`. A
+      published file knows its own: three detectors have `norm_epsilon=0.0`,
+      which must be said where such weights come as a mapping.
 
   Returns:
     (module, variables): the Flax module and its variables, for
@@ -80,35 +75,39 @@ def from_torchvision(
   Source:
     The state dicts of torchvision 0.28.
   """
-  known = models.constructors()
-  if name not in known:
+  constructor = constructors.find_constructor(name)
+  if constructor is None:
     raise WeightsError(
       f"from_torchvision: `name` must be a model, got {name!r}; there are "
-      f"{', '.join(known)}."
+      f"{', '.join(constructors.model_names())}."
     )
   state_dict, entry = _state_dict(name, source)
   where = f"from_torchvision({name!r})"
-  constructor = functools.partial(known[name], **arguments)
+  if entry is not None:
+    arguments = {**entry.arguments, **arguments}
   if num_classes is None and entry is not None and entry.features_only:
     num_classes = 0
   if num_classes is not None:
-    module = constructor(num_classes=num_classes or None)
-  else:
-    module = constructor()
-  target = convert.target_tree(module)
+    arguments["num_classes"] = num_classes or None
+  module = constructor(**arguments)
+  if num_classes == 0 and getattr(module, "num_classes", None) is not None:
+    raise WeightsError(
+      f"{where}: `num_classes` must not be 0, the network has no use without "
+      "its classes."
+    )
   if num_classes == 0:
-    state_dict = _without_classifier(module, constructor, state_dict, where)
+    whole = constructor(**{**arguments, "num_classes": 3})
+    state_dict = _without_classifier(module, whole, state_dict, where)
   elif num_classes is None:
-    found = _num_classes(constructor, target, state_dict, where)
+    more = constructor(**arguments, num_classes=module.num_classes + 1)
+    found = _num_classes(module, more, state_dict, where)
     if found is not None:
-      module = constructor(num_classes=found)
-      target = convert.target_tree(module)
+      module = constructor(**arguments, num_classes=found)
   variables = convert.to_variables(
     module,
     state_dict,
     where=where,
     dtype=dtype,
-    target=target,
   )
   return module, variables
 
@@ -135,7 +134,7 @@ def is_enum(source: str) -> bool:
   return bool(re.fullmatch(r"DEFAULT|[A-Z][A-Z0-9]*_[A-Z0-9_]+", source))
 
 
-def fetch(entry: Entry | SegmentationEntry) -> Path:
+def fetch(entry: Entry) -> Path:
   """The path of published weights, downloaded if they are not here yet."""
   path = cache_dir() / entry.file
   for known in (path, _torch_cache() / entry.file):
@@ -159,12 +158,12 @@ def _torch_cache() -> Path:
 
 def _state_dict(
   name: str, source: str | os.PathLike[str] | Mapping[str, Any]
-) -> tuple[Mapping[str, Any], Entry | SegmentationEntry | None]:
+) -> tuple[Mapping[str, Any], Entry | None]:
   """Reads a source; the entry if it is one of the published files."""
   if isinstance(source, Mapping):
     return source, None
   if isinstance(source, str) and is_enum(source) and not Path(source).exists():
-    if name not in published_tables():
+    if name not in CATALOG:
       raise WeightsError(
         f"from_torchvision: {name} has no published weights {source!r}; "
         "`source` must be a path or a mapping."
@@ -175,43 +174,46 @@ def _state_dict(
 
 
 def _num_classes(
-  constructor: Callable[..., nn.Module],
-  target: Mapping[str, Any],
+  module: nn.Module,
+  larger: nn.Module,
   state_dict: Mapping[str, Any],
   where: str,
 ) -> int | None:
   """The length of the logits of the weights, where it is not the module's.
 
-  The classifier is what changes with `num_classes`.
+  The classifier is what changes with `num_classes`, in proportion; `larger` is
+  the same network with one class more.
   """
   given = convert.given_names(state_dict, where=where)
   found = {new: np.shape(state_dict[old]) for new, old in given.items()}
-  expected = convert.target_shapes(target)
+  expected = convert.torch_shapes(module)
   if all(found.get(name) == shape for name, shape in expected.items()):
     return None
-  other = convert.torch_shapes(constructor(num_classes=3))
+  classes = module.num_classes
+  other = convert.torch_shapes(larger)
   for name, shape in expected.items():
-    if shape != other[name] and len(found.get(name, ())) == len(shape):
-      if found[name][1:] == shape[1:] and found[name][0] != shape[0]:
-        return int(found[name][0])
+    step = other[name][0] - shape[0] if shape else 0
+    if step and found.get(name, ())[1:] == shape[1:]:
+      more, rest = divmod(found[name][0] - shape[0], step)
+      if more and not rest:
+        return int(classes + more)
   return None
 
 
 def _without_classifier(
   module: nn.Module,
-  constructor: Callable[..., nn.Module],
+  whole: nn.Module,
   state_dict: Mapping[str, Any],
   where: str,
 ) -> dict[str, Any]:
   """Drops what only the same network with a classifier has."""
   features = convert.torch_shapes(module)
-  whole = convert.torch_shapes(constructor(num_classes=3))
-  head = set(whole) - set(features)
+  head = set(convert.torch_shapes(whole)) - set(features)
   given = convert.given_names(state_dict, where=where)
   return {old: state_dict[old] for new, old in given.items() if new not in head}
 
 
-def _check_hash(path: Path, entry: Entry | SegmentationEntry) -> None:
+def _check_hash(path: Path, entry: Entry) -> None:
   """Compares a file with the digits in its published name."""
   match = _HASH.search(entry.file)
   assert match is not None, entry.file
@@ -224,7 +226,7 @@ def _check_hash(path: Path, entry: Entry | SegmentationEntry) -> None:
     )
 
 
-def _download(entry: Entry | SegmentationEntry, path: Path) -> Path:
+def _download(entry: Entry, path: Path) -> Path:
   """Downloads to a temporary file, checks it, then gives it its name."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

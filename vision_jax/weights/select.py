@@ -8,22 +8,21 @@ from typing import Any
 import flax.linen as nn
 
 from vision_jax.weights import (
+  constructors,
   convert,
   darknet,
   keras,
-  models,
   published,
   readers,
   store,
 )
 from vision_jax.weights.catalog import (
+  CATALOG,
   FOREIGN,
   Entry,
   ForeignEntry,
-  SegmentationEntry,
   find_entry,
   find_file,
-  published_tables,
 )
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import IMAGENET_PREPROCESS, Preprocess
@@ -68,7 +67,8 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
   Example:
     >>> import os, tempfile
     >>> from vision_jax import weights
-    >>>     >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+    >>> from vision_jax.nn import backbones
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
     >>> arguments = {"num_classes": 5}
     >>> variables = weights.random_variables(backbones.resnet18(**arguments))
     >>> metadata = weights.WeightsMetadata("resnet18", arguments)
@@ -158,10 +158,10 @@ def preprocessing(name_or_path: str | os.PathLike[str]) -> Preprocess:
   model, _, enum = text.partition("/")
   if (enum or "bundled") in BUNDLED.get(model, {}):
     return load_bundled(model, weights=enum or "bundled")[2].preprocessing
-  if model in published_tables() and (not enum or published.is_enum(enum)):
+  if model in CATALOG and (not enum or published.is_enum(enum)):
     return find_entry(model, enum=enum or "DEFAULT").preprocessing
   path = Path(text)
-  if text in models.constructors() and not path.exists():
+  if text in constructors.model_names() and not path.exists():
     return _default(text)
   known = _find_published(path.name)
   if known is not None:
@@ -181,7 +181,7 @@ def resolve(
 
   Args:
     model: name of a constructor in `vision_jax.nn.backbones`, or of a whole
-      system, such as "deeplabv3_resnet50".
+      network in `vision_jax.systems`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -202,10 +202,11 @@ def resolve(
     >>> preprocess.std
     (0.229, 0.224, 0.225)
   """
-  known = models.constructors()
-  if model not in known:
+  constructor = constructors.find_constructor(model)
+  if constructor is None:
     raise WeightsError(
-      f"resolve: `model` must be one of {', '.join(known)}, got {model!r}."
+      f"resolve: `model` must be one of {', '.join(constructors.model_names())}"
+      f", got {model!r}."
     )
   if weights == "bundled" and model not in BUNDLED:
     raise WeightsError(
@@ -216,7 +217,7 @@ def resolve(
     module, variables, metadata = load_bundled(model, weights=weights)
     return module, variables, metadata.preprocessing
   if weights == "random":
-    module = known[model]()
+    module = constructor()
     return module, random_variables(module, seed=seed), _default(model)
   if published.is_enum(weights) and not Path(weights).exists():
     entry = find_entry(model, enum=weights)
@@ -225,14 +226,11 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
-  published_model = model in published_tables()
-  entry = find_entry(model) if published_model else FOREIGN.get(model)
+  entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS
 
 
-def _find_published(
-  name: str,
-) -> Entry | SegmentationEntry | ForeignEntry | None:
+def _find_published(name: str) -> Entry | ForeignEntry | None:
   """The entry of a published file name, of any framework."""
   foreign = (entry for entry in FOREIGN.values() if entry.file == name)
   return find_file(name) or next(foreign, None)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vision_jax.weights import convert, models
+from vision_jax.weights import constructors, convert
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import Preprocess
 from vision_jax.weights.readers import read_metadata, read_state_dict
@@ -27,8 +27,8 @@ class WeightsMetadata(NamedTuple):
   """The facts that travel with weights.
 
   Attributes:
-    model: name of the constructor in `vision_jax.nn.backbones`, or of a whole
-      system, such as "deeplabv3_resnet50".
+    model: name of the constructor in `vision_jax.nn.backbones`, or of a
+      whole network in `vision_jax.systems`.
     arguments: keyword arguments of the constructor; JSON values.
     source: where the weights come from: a file name, a URL, a command.
     class_names: names of the classes in the order of the logits, or empty.
@@ -73,7 +73,7 @@ def save_weights(
 
   Raises:
     WeightsMismatchError: if the variables are not those of `metadata.model`,
-      where that is a model of this library.
+      where that is a model known here.
     WeightsError: if a value is NaN, infinite or beyond the range of `dtype`,
       or the folder cannot be written.
     TypeError: if `dtype` is neither float32 nor float16.
@@ -106,7 +106,7 @@ def save_weights(
     )
   flatten = _flatten_shapes(metadata)
   state_dict = convert.to_state_dict(variables, flatten)
-  if metadata.model in models.constructors():
+  if constructors.find_constructor(metadata.model) is not None:
     expected = convert.torch_shapes(make_module(metadata, "save_weights"))
     found = {name: array.shape for name, array in state_dict.items()}
     given = {name: name for name in found}
@@ -221,14 +221,14 @@ def from_texts(texts: Mapping[str, str], where: str) -> WeightsMetadata:
 
 def make_module(metadata: WeightsMetadata, where: str) -> Any:
   """Builds the module that metadata names."""
-  known = models.constructors()
-  if metadata.model not in known:
+  constructor = constructors.find_constructor(metadata.model)
+  if constructor is None:
     raise WeightsError(
       f"{where}: belongs to the unknown model {metadata.model!r}; there are "
-      f"{', '.join(known)}."
+      f"{', '.join(constructors.model_names())}."
     )
   try:
-    return known[metadata.model](**metadata.arguments)
+    return constructor(**metadata.arguments)
   except (TypeError, ValueError) as error:
     raise WeightsError(
       f"{where}: the arguments of {metadata.model} are wrong: {error}."
@@ -236,7 +236,7 @@ def make_module(metadata: WeightsMetadata, where: str) -> Any:
 
 
 def _flatten_shapes(metadata: WeightsMetadata) -> convert.FlattenShapes:
-  if metadata.model not in models.constructors():
+  if constructors.find_constructor(metadata.model) is None:
     return {}
   return convert.flatten_shapes(make_module(metadata, "save_weights"))
 
