@@ -20,6 +20,11 @@ from vision_jax.weights.darknet import (
   from_darknet,
   read_darknet,
 )
+from vision_jax.weights.detectron2 import (
+  detectron2_names,
+  detectron2_to_variables,
+  from_detectron2,
+)
 from vision_jax.weights.errors import (
   WeightsError,
   WeightsMismatchError,
@@ -69,8 +74,11 @@ __all__ = [
   "cache_dir",
   "current_name",
   "darknet_layers",
+  "detectron2_names",
+  "detectron2_to_variables",
   "find_entry",
   "from_darknet",
+  "from_detectron2",
   "from_keras",
   "from_torchvision",
   "load_bundled",

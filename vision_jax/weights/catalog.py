@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
+  CAFFE_PREPROCESS,
   DARKNET_PREPROCESS,
   DETECTION_PREPROCESS,
   FEATURES_PREPROCESS,
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
   KERAS_PREPROCESS,
+  R103_PREPROCESS,
   SEGMENTATION_PREPROCESS,
   Preprocess,
 )
@@ -74,7 +76,7 @@ class ForeignEntry(NamedTuple):
 
   Attributes:
     file: name under which they are published.
-    accuracy: top-1 accuracy in per cent.
+    accuracy: top-1 accuracy, or mean IoU of segmentation, in per cent.
     preprocessing: what to do to an image before the network.
     reader: the function of `vision_jax.weights` that reads them.
 
@@ -285,10 +287,20 @@ CATALOG: dict[str, dict[str, Entry]] = {
   ),
 }
 
-# Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io.
+# Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io; the
+# projects of detectron2 (mean IoU on Cityscapes, per cent).
 FOREIGN: dict[str, ForeignEntry] = {
   "darknet53": ForeignEntry(
     "darknet53.weights", 77.2, DARKNET_PREPROCESS, "from_darknet"
+  ),
+  "deeplabv3_plus_r103": ForeignEntry(
+    "model_final_a8a355.pkl", 80.0, R103_PREPROCESS, "from_detectron2"
+  ),
+  "deeplabv3_r103": ForeignEntry(
+    "model_final_0dff1b.pkl", 78.5, R103_PREPROCESS, "from_detectron2"
+  ),
+  "pointrend_semantic_fpn_resnet101": ForeignEntry(
+    "model_final_cf6ac1.pkl", 78.9, CAFFE_PREPROCESS, "from_detectron2"
   ),
   "xception": ForeignEntry(
     "xception_weights_tf_dim_ordering_tf_kernels.h5",

@@ -11,6 +11,7 @@ from vision_jax.weights import (
   constructors,
   convert,
   darknet,
+  detectron2,
   keras,
   published,
   readers,
@@ -254,6 +255,8 @@ def _from_path(
     return *darknet.from_darknet(model, path), _default(model)
   if readers.is_hdf5_file(path):
     return *keras.from_keras(model, path), _default(model)
+  if model in detectron2.DETECTRON2_MODELS:
+    return *detectron2.from_detectron2(model, path), _default(model)
   known = find_file(path.name)
   preprocess = known.preprocessing if known else IMAGENET_PREPROCESS
   return *published.from_torchvision(model, path), preprocess
