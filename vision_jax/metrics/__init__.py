@@ -26,13 +26,29 @@ from vision_jax.metrics.pair_scores import (
   average_scores,
   score_pair,
 )
+from vision_jax.metrics.segmentation import (
+  SegmentationScores,
+  boundary_band,
+  boundary_counts,
+  boundary_iou,
+  boundary_width,
+  confusion_matrix,
+  intersection_over_union,
+  segmentation_scores,
+)
 
 __all__ = [
   "GroundTruth",
   "Interval",
   "MeanScores",
   "PairScores",
+  "SegmentationScores",
   "average_scores",
+  "boundary_band",
+  "boundary_counts",
+  "boundary_iou",
+  "boundary_width",
+  "confusion_matrix",
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
@@ -40,11 +56,13 @@ __all__ = [
   "homography_auc",
   "homography_corner_error",
   "homography_ground_truth",
+  "intersection_over_union",
   "matching_score",
   "mean_matching_accuracy",
   "paired_bootstrap",
   "repeatability",
   "resized_homography",
   "score_pair",
+  "segmentation_scores",
   "superpoint_repeatability",
 ]

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax import ops
+from vision_jax.nn import aspp, backbones
 from vision_jax.nn.point_heads import PointHead
 from vision_jax.nn.segmentation_heads import CoarseSegmentation
 from vision_jax.systems import deeplab, semantic_fpn
@@ -33,6 +34,7 @@ __all__ = [
   "pointrend_deeplabv3_resnet50",
   "pointrend_semantic_fpn_resnet50",
   "pointrend_semantic_fpn_resnet101",
+  "pointrend_small",
   "segment",
   "semantic_losses",
   "with_coarse_variables",
@@ -397,8 +399,23 @@ def pointrend_deeplabv3_resnet50(
   return PointRend(coarse, PointHead(coarse.num_classes))
 
 
+def pointrend_small(num_classes: int | None = 13, **kwargs: Any) -> PointRend:
+  """A small one for generated shapes: ResNet-10 at a quarter of the width.
+
+  Coarse scores at stride 16, fine features at stride 2; trained by
+  `experiments/segmentation`.
+  """
+  classes = 13 if num_classes is None else num_classes
+  coarse = deeplab.Segmenter(
+    backbones.resnet_small(None, **kwargs),
+    aspp.DeepLabHead(classes, (1, 2), 64, **kwargs),
+  )
+  return PointRend(coarse, PointHead(classes, width=64), num_points=256)
+
+
 MODELS: dict[str, Callable[..., PointRend]] = {
   "pointrend_deeplabv3_resnet50": pointrend_deeplabv3_resnet50,
   "pointrend_semantic_fpn_resnet50": pointrend_semantic_fpn_resnet50,
   "pointrend_semantic_fpn_resnet101": pointrend_semantic_fpn_resnet101,
+  "pointrend_small": pointrend_small,
 }
