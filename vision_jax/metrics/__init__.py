@@ -34,6 +34,16 @@ from vision_jax.metrics.pair_scores import (
   average_scores,
   score_pair,
 )
+from vision_jax.metrics.segmentation import (
+  SegmentationScores,
+  boundary_band,
+  boundary_counts,
+  boundary_iou,
+  boundary_width,
+  confusion_matrix,
+  intersection_over_union,
+  segmentation_scores,
+)
 
 __all__ = [
   "CocoScores",
@@ -41,10 +51,16 @@ __all__ = [
   "Interval",
   "MeanScores",
   "PairScores",
+  "SegmentationScores",
   "VocScores",
   "average_scores",
+  "boundary_band",
+  "boundary_counts",
+  "boundary_iou",
+  "boundary_width",
   "coco_average_precision",
   "coco_file_average_precision",
+  "confusion_matrix",
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
@@ -52,6 +68,7 @@ __all__ = [
   "homography_auc",
   "homography_corner_error",
   "homography_ground_truth",
+  "intersection_over_union",
   "matching_score",
   "mean_matching_accuracy",
   "paired_bootstrap",
@@ -59,6 +76,7 @@ __all__ = [
   "repeatability",
   "resized_homography",
   "score_pair",
+  "segmentation_scores",
   "superpoint_repeatability",
   "voc_average_precision",
 ]

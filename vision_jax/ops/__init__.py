@@ -105,7 +105,15 @@ from vision_jax.ops.matrices import (
   similarity_matrix,
   theta_to_matrix,
 )
+from vision_jax.ops.pixel_losses import label_losses, segmentation_loss
 from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.rendering import (
+  Refinement,
+  Subdivision,
+  refine,
+  subdivide,
+  subdivision_sizes,
+)
 from vision_jax.ops.rigid_motions import (
   axis_angle_to_rotation,
   quaternion_to_rotation,
@@ -137,6 +145,19 @@ from vision_jax.ops.splines import (
 )
 from vision_jax.ops.structures import Detections, Keypoints, Matches
 from vision_jax.ops.suppression import suppress_points, top_points
+from vision_jax.ops.uncertain_points import (
+  POINT_SAMPLING,
+  PointSampling,
+  binary_uncertainty,
+  grid_points,
+  margin_uncertainty,
+  point_sample,
+  points_in_boxes,
+  probability_uncertainty,
+  sample_labels,
+  sample_uncertain_points,
+  uncertain_grid_points,
+)
 from vision_jax.ops.warp_families import (
   TRANSFORMS,
   Transform,
@@ -151,11 +172,15 @@ from vision_jax.ops.warping import (
 from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
 
 __all__ = [
+  "POINT_SAMPLING",
   "TRANSFORMS",
   "Detections",
   "HomographyEstimate",
   "Keypoints",
   "Matches",
+  "PointSampling",
+  "Refinement",
+  "Subdivision",
   "ThinPlateSpline",
   "Transform",
   "Whitening",
@@ -164,6 +189,7 @@ __all__ = [
   "apply_thin_plate_spline",
   "axis_angle_to_rotation",
   "binary_cross_entropy",
+  "binary_uncertainty",
   "box_area",
   "box_center_to_corners",
   "box_corners_to_center",
@@ -200,6 +226,7 @@ __all__ = [
   "generalized_box_iou",
   "generalized_iou_loss",
   "grid_anchors",
+  "grid_points",
   "grid_sample",
   "harris_response",
   "has_min_size",
@@ -212,8 +239,10 @@ __all__ = [
   "index_to_continuous",
   "index_to_ndc",
   "kapur_threshold",
+  "label_losses",
   "laplacian_of_gaussian",
   "local_soft_argmax",
+  "margin_uncertainty",
   "match_boxes",
   "match_dual_softmax",
   "match_greedy",
@@ -231,7 +260,11 @@ __all__ = [
   "paste_masks_integer",
   "patch_matrix",
   "plane_homography",
+  "point_sample",
+  "points_in_boxes",
+  "probability_uncertainty",
   "quaternion_to_rotation",
+  "refine",
   "reproject_depth",
   "resize",
   "resize_matrix",
@@ -241,9 +274,12 @@ __all__ = [
   "roi_pool",
   "saliency",
   "sample",
+  "sample_labels",
   "sample_match_indices",
   "sample_matches",
+  "sample_uncertain_points",
   "scale_space_extrema",
+  "segmentation_loss",
   "similarity",
   "similarity_matrix",
   "smooth_l1",
@@ -254,12 +290,15 @@ __all__ = [
   "softmax_cross_entropy",
   "straight_through_argmax",
   "structure_tensor",
+  "subdivide",
+  "subdivision_sizes",
   "suppress_points",
   "theta_to_matrix",
   "thin_plate_grid",
   "thin_plate_spline",
   "top_points",
   "transform_grid",
+  "uncertain_grid_points",
   "unit_to_continuous",
   "warp",
   "warp_points",

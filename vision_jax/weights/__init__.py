@@ -4,6 +4,7 @@ from vision_jax.weights.catalog import (
   BASE_URL,
   CATALOG,
   FOREIGN,
+  VOC_CLASSES,
   Entry,
   ForeignEntry,
   find_entry,
@@ -21,6 +22,11 @@ from vision_jax.weights.darknet import (
   read_darknet,
   read_darknet_header,
   write_darknet,
+)
+from vision_jax.weights.detectron2 import (
+  detectron2_names,
+  detectron2_to_variables,
+  from_detectron2,
 )
 from vision_jax.weights.errors import (
   WeightsError,
@@ -59,6 +65,7 @@ __all__ = [
   "BUNDLED",
   "CATALOG",
   "FOREIGN",
+  "VOC_CLASSES",
   "DarknetHeader",
   "DarknetLayer",
   "Entry",
@@ -71,8 +78,11 @@ __all__ = [
   "cache_dir",
   "current_name",
   "darknet_layers",
+  "detectron2_names",
+  "detectron2_to_variables",
   "find_entry",
   "from_darknet",
+  "from_detectron2",
   "from_keras",
   "from_torchvision",
   "load_bundled",

@@ -12,6 +12,7 @@ from vision_jax.weights import (
   constructors,
   convert,
   darknet,
+  detectron2,
   keras,
   published,
   readers,
@@ -181,8 +182,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones`, or of a detector
-      in `vision_jax.systems.rcnn` or `vision_jax.systems.yolo`.
+    model: name of a constructor in `vision_jax.nn.backbones`, or of a whole
+      network in `vision_jax.systems`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -257,6 +258,8 @@ def _from_path(
     return *darknet.from_darknet(model, path), _default(model)
   if readers.is_hdf5_file(path):
     return *keras.from_keras(model, path), _default(model)
+  if model in detectron2.DETECTRON2_MODELS:
+    return *detectron2.from_detectron2(model, path), _default(model)
   known = find_file(path.name)
   preprocess = known.preprocessing if known else IMAGENET_PREPROCESS
   return *published.from_torchvision(model, path), preprocess
