@@ -2,6 +2,7 @@
 
 from vision_jax.nn import backbones
 from vision_jax.nn.convolution import conv2d
+from vision_jax.nn.excitation import TopDownRule, top_down
 from vision_jax.nn.inspection import (
   EndpointInfo,
   LayerInfo,
@@ -48,8 +49,10 @@ __all__ = [
   "Relu6",
   "Sigmoid",
   "SqueezeExcitation",
+  "TopDownRule",
   "backbones",
   "conv2d",
   "endpoint_info",
   "layer_table",
+  "top_down",
 ]
