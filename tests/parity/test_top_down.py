@@ -23,7 +23,7 @@ def _networks(name):
   draw = functools.partial(weights.random_state_dict, seed=3)
   theirs, state = torch_backbones.random_model(name, draw)
   ours = backbones.MODELS[name]()
-  return theirs, ours, weights.to_variables(ours, state)
+  return theirs, ours, weights.random_variables(ours, seed=3)
 
 
 def _image():
