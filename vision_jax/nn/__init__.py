@@ -9,6 +9,7 @@ from vision_jax.nn.inspection import (
   endpoint_info,
   layer_table,
 )
+from vision_jax.nn.layer_outputs import layer_stride, read_layers
 from vision_jax.nn.layers import (
   AdaptiveAvgPool,
   Add,
@@ -53,6 +54,8 @@ __all__ = [
   "backbones",
   "conv2d",
   "endpoint_info",
+  "layer_stride",
   "layer_table",
+  "read_layers",
   "top_down",
 ]

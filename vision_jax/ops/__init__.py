@@ -23,6 +23,15 @@ from vision_jax.ops.frames import (
   resize_matrix,
   unit_to_continuous,
 )
+from vision_jax.ops.global_pooling import (
+  crow_weights,
+  gem_pool,
+  mac_pool,
+  rmac_regions,
+  rmac_vectors,
+  spoc_pool,
+  vlad,
+)
 from vision_jax.ops.grid_sampling import affine_grid, grid_sample
 from vision_jax.ops.heatmap_decoders import (
   decode_argmax,
@@ -64,6 +73,12 @@ from vision_jax.ops.matrices import (
   theta_to_matrix,
 )
 from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.region_pooling import (
+  box_weights,
+  mask_weights,
+  pool_regions,
+  unit_rows,
+)
 from vision_jax.ops.regions import (
   SeedRule,
   brightest_pixels,
@@ -121,11 +136,13 @@ __all__ = [
   "apply_homography",
   "apply_thin_plate_spline",
   "axis_angle_to_rotation",
+  "box_weights",
   "brightest_pixels",
   "continuous_to_index",
   "continuous_to_unit",
   "control_lattice",
   "crop_and_resize",
+  "crow_weights",
   "decode_argmax",
   "decode_dark",
   "decode_quarter",
@@ -138,6 +155,7 @@ __all__ = [
   "gaussian_derivative",
   "gaussian_heatmaps",
   "gaussian_kernel",
+  "gem_pool",
   "grid_sample",
   "harris_response",
   "histogram",
@@ -150,6 +168,8 @@ __all__ = [
   "kapur_threshold",
   "laplacian_of_gaussian",
   "local_soft_argmax",
+  "mac_pool",
+  "mask_weights",
   "mass_pixels",
   "match_dual_softmax",
   "match_greedy",
@@ -163,12 +183,15 @@ __all__ = [
   "one_hot_heatmaps",
   "patch_matrix",
   "plane_homography",
+  "pool_regions",
   "quaternion_to_rotation",
   "region_moments",
   "reproject_depth",
   "resize",
   "resize_matrix",
   "rigid_matrix",
+  "rmac_regions",
+  "rmac_vectors",
   "saliency",
   "sample",
   "scale_space_extrema",
@@ -178,6 +201,7 @@ __all__ = [
   "soft_argmax",
   "soft_argmax_debiased",
   "soft_argmax_moments",
+  "spoc_pool",
   "straight_through_argmax",
   "structure_tensor",
   "suppress_points",
@@ -186,7 +210,9 @@ __all__ = [
   "thin_plate_spline",
   "top_points",
   "transform_grid",
+  "unit_rows",
   "unit_to_continuous",
+  "vlad",
   "warp",
   "warp_points",
   "whiten",
