@@ -1,5 +1,19 @@
 """Whole methods: model, settings and prediction of one paper each."""
 
-from vision_jax.systems import dasr, elf, opencv_features, registration, stn
+from vision_jax.systems import (
+  dasr,
+  elf,
+  opencv_features,
+  registration,
+  retrieval,
+  stn,
+)
 
-__all__ = ["dasr", "elf", "opencv_features", "registration", "stn"]
+__all__ = [
+  "dasr",
+  "elf",
+  "opencv_features",
+  "registration",
+  "retrieval",
+  "stn",
+]
