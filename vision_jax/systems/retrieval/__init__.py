@@ -25,6 +25,12 @@ from vision_jax.systems.retrieval.image_descriptors import (
   multi_scale,
   rmac_descriptor,
 )
+from vision_jax.systems.retrieval.index_folder import (
+  IndexWriter,
+  SearchIndex,
+  SearchIndexError,
+  read_index,
+)
 from vision_jax.systems.retrieval.local_descriptors import root_sift
 from vision_jax.systems.retrieval.ranking import (
   ImageRanking,
@@ -61,7 +67,10 @@ __all__ = [
   "Database",
   "HammingEmbedding",
   "ImageRanking",
+  "IndexWriter",
   "RegionalAttention",
+  "SearchIndex",
+  "SearchIndexError",
   "SearchResult",
   "assign_words",
   "attention_loss",
@@ -88,6 +97,7 @@ __all__ = [
   "oracle",
   "place_database",
   "rank_images",
+  "read_index",
   "region_vlad",
   "rmac_descriptor",
   "rmac_grid",

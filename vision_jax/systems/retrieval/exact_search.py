@@ -22,22 +22,22 @@ class Database(NamedTuple):
 
   Attributes:
     vectors: [S, n, D], row S n + r is row r of part s; zeros at the end.
-    count: number of vectors N.
+    num_rows: number of vectors N.
   """
 
   vectors: jax.Array
-  count: int
+  num_rows: int
 
 
 class SearchResult(NamedTuple):
   """What was found, best first.
 
   Attributes:
-    index: rows of the database, int32 [Q, k]; -1 where there are fewer.
+    rows: of the database, int32 [Q, k]; -1 where there are fewer.
     scores: dot products [Q, k]; -inf where there are fewer.
   """
 
-  index: jax.Array
+  rows: jax.Array
   scores: jax.Array
 
 
@@ -185,7 +185,7 @@ def search(
     >>> database = retrieval.place_database(np.eye(4, dtype=np.float32))
     >>> found = retrieval.search(np.array([[0.1, 0.9, 0.0, 0.3]]), database,
     ...                          top_k=2)
-    >>> print(found.index, found.scores)
+    >>> print(found.rows, found.scores)
     [[1 3]] [[0.9 0.3]]
 
   Source:
@@ -202,5 +202,5 @@ def search(
     raise ValueError(f"search: `top_k` must be at least 1, got {top_k}.")
   rows = max(_MOST_SCORES // max(len(queries), 1), top_k, 1)
   rows = min(rows, vectors.shape[1])
-  index, scores = _search(queries, vectors, database.count, top_k, rows)
+  index, scores = _search(queries, vectors, database.num_rows, top_k, rows)
   return SearchResult(index, scores)

@@ -206,7 +206,8 @@ def multi_scale(
   """
   total = []
   for scale in scales:
-    size = tuple(max(1, round(scale * n)) for n in image.shape[:2])
+    height, width = (max(1, round(scale * n)) for n in image.shape[:2])
+    size = (height, width)
     same = size == image.shape[:2]
     seen = image if same else ops.resize(image, size, antialias=scale < 1)
     total.append(describe(seen))

@@ -33,7 +33,7 @@ def root_sift(
   """
   pixels = np.clip(np.rint(255 * np.asarray(image)), 0, 255).astype(np.uint8)
   gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-  sift = cv2.SIFT_create(nfeatures=max_keypoints)
+  sift = cv2.SIFT.create(nfeatures=max_keypoints)
   keypoints, descriptors = sift.detectAndCompute(gray, None)
   if descriptors is None:
     return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
