@@ -80,7 +80,7 @@ class IndexTest(parameterized.TestCase):
     self.assertEqual(index.names, tuple("abcdef"))
 
   def test_a_kill_loses_nothing_that_was_written(self):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     process = context.Process(target=_killed, args=(self.folder,))
     process.start()
     process.join()
@@ -92,10 +92,13 @@ class IndexTest(parameterized.TestCase):
     self.assertEqual(retrieval.read_index(self.folder).names, ("a", "b", "c"))
 
   def test_an_error_keeps_the_work(self):
-    with pytest.raises(RuntimeError):
+    def build():
       with retrieval.IndexWriter(self.folder, _RECIPE, dims=3) as writer:
         writer.add("a", *_rows("a", 1))
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+      build()
     self.assertEqual(retrieval.read_index(self.folder).names, ("a",))
 
   def test_one_writer_at_a_time(self):

@@ -107,7 +107,8 @@ def _best(scores: jax.Array, top_k: int) -> tuple[jax.Array, jax.Array]:
   _, chosen = lax.top_k(blocks.max(-1), top_k)
   chosen = jnp.sort(chosen, -1)
   inside = jnp.take_along_axis(blocks, chosen[..., None], -2)
-  place = chosen[..., None] * _BLOCK + jnp.arange(_BLOCK)
+  line = jnp.arange(_BLOCK).reshape(*[1] * chosen.ndim, -1)
+  place = chosen[..., None] * _BLOCK + line
   flat = inside.reshape(*inside.shape[:-2], -1)
   values, at = lax.top_k(flat, top_k)
   place = place.reshape(flat.shape)

@@ -94,7 +94,8 @@ def _read_meta(function: str, folder: pathlib.Path) -> dict[str, Any]:
     meta = json.loads(path.read_text(encoding="utf-8"))
     known = meta["format"] == _FORMAT
     version = meta["version"]
-    meta["recipe"], meta["parts"], meta["dims"]  # noqa: B018
+    for name in ("recipe", "parts", "dims", "dtype"):
+      meta[name]
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise SearchIndexError(
       f"{function}: {str(path)!r} is damaged ({type(error).__name__}: {error});"
@@ -318,8 +319,10 @@ class IndexWriter:
     ]
     counts = [len(part[1]) for _, part in self._waiting]
     number = 1 + max((p["number"] for p in self._meta["parts"]), default=-1)
-    contents = dict(zip(_KINDS, [*arrays, None, names], strict=True))
-    contents["offsets"] = np.cumsum([0, *counts], dtype=np.int64)
+    offsets = np.cumsum([0, *counts], dtype=np.int64)
+    contents: dict[str, Any] = dict(
+      zip(_KINDS, [*arrays, offsets, names], strict=True)
+    )
     digests = {}
     for kind, content in contents.items():
       path = self._folder / _file_name(kind, number)
@@ -338,7 +341,7 @@ class IndexWriter:
     self._waiting = []
 
   def _take_lock(self) -> IO[str]:
-    lock = open(self._folder / "lock", "a+")  # noqa: SIM115
+    lock = open(self._folder / "lock", "a+")
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
