@@ -1,7 +1,8 @@
-"""The two tables of the DASR deck, ablations and curves, on generated pictures.
+r"""The tables of the DASR deck, ablations and curves, on generated pictures.
 
 Run:  python -m experiments.instance_search.evaluate            (all, seed 0)
-      python -m experiments.instance_search.evaluate --seeds 0 2 3 --parts tables
+      python -m experiments.instance_search.evaluate --seeds 0 2 3 \
+        --parts tables
       python -m experiments.instance_search.evaluate --preset tiny --no-sift
 
 Prints Markdown and writes it, with the numbers as JSON, to --out. Published
@@ -265,7 +266,7 @@ def run_ablations(
       for cut in describe.CUTS
     ],
   }
-  rules = []
+  rules, paper = [], (describe.PAPER,)
   for text, changes in (
     ("prm", {"rule": "prm"}),
     ("ebp", {"rule": "ebp"}),
@@ -274,7 +275,6 @@ def run_ablations(
     ("prm, from the class maps", {"start": "classes"}),
   ):
     other = bench.with_config(problem, seed, **changes)
-    paper = (describe.PAPER,)
     rules.append(
       (text, measure(other, lambda d: find(d, beta=0.3, cuts=paper)))
     )
@@ -290,8 +290,8 @@ def _cell(values: Sequence[float]) -> str:
 
 def _published(row: tuple[float | None, ...] | None) -> str:
   if row is None:
-    return "–"
-  return " / ".join("–" if v is None else f"{v:.3f}" for v in row)
+    return "-"
+  return " / ".join("-" if v is None else f"{v:.3f}" for v in row)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
