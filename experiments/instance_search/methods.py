@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
   database: Described
   queries: Described
-  crops: tuple[np.ndarray, np.ndarray, list[np.ndarray]]
+  crops: Any
   learn: Described
   kernel: np.ndarray  # of the classifier, [C, K]
 

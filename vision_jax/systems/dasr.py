@@ -97,9 +97,12 @@ SETTINGS: dict[str, DasrConfig] = {
   "resnet50": DasrConfig(),
   "resnet18": DasrConfig(feature_layer="layer4"),
   "vgg16": DasrConfig(response_layer="relu5_3", feature_layer="relu5_3"),
-  "resnet_small": DasrConfig(feature_layer="layer4", max_regions=8),
+  "resnet_small": DasrConfig(feature_layer="layer4", max_regions=8, chunk=4),
   "vgg_small": DasrConfig(
-    response_layer="relu4_2", feature_layer="relu4_2", max_regions=8
+    response_layer="relu4_2",
+    feature_layer="relu4_2",
+    max_regions=8,
+    chunk=4,
   ),
 }
 
