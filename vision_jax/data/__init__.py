@@ -150,14 +150,16 @@ from vision_jax.data.readers.hpatches import (
   hpatches_pairs,
 )
 from vision_jax.data.readers.image_folders import open_image_folder
+from vision_jax.data.readers.instance_sets import (
+  open_instance_videos,
+  open_instre,
+  open_retrieval_folders,
+)
 from vision_jax.data.readers.retrieval_sets import (
   RetrievalQuery,
   RetrievalSet,
   open_buildings,
   open_holidays,
-  open_instance_videos,
-  open_instre,
-  open_retrieval_folders,
   open_revisited,
 )
 from vision_jax.data.readers.voc import VOC_CLASSES, open_voc

@@ -20,6 +20,12 @@ from vision_jax.metrics.keypoints import (
   mean_matching_accuracy,
   repeatability,
 )
+from vision_jax.metrics.localization import (
+  LocalizationScores,
+  average_precision_localized,
+  best_region_overlap,
+  localization_scores,
+)
 from vision_jax.metrics.pair_scores import (
   MeanScores,
   PairScores,
@@ -28,14 +34,10 @@ from vision_jax.metrics.pair_scores import (
 )
 from vision_jax.metrics.retrieval import (
   REVISITED_PROTOCOLS,
-  LocalizationScores,
   average_precision,
   average_precision_at,
-  average_precision_localized,
   average_precision_trapezoid,
   average_precision_truncated,
-  best_region_overlap,
-  localization_scores,
   mean_average_precision,
   precision_at,
   random_average_precision,

@@ -1,4 +1,4 @@
-"""Scores of ranked images, and of the boxes found in them.
+"""Scores of ranked images; `localization` scores the boxes found in them.
 
 Published numbers differ in their average precision; each variant has its own
 name here. A ranking is an array of image numbers, best first; images that it
@@ -16,20 +16,16 @@ Function                                  Used for
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 __all__ = [
   "REVISITED_PROTOCOLS",
-  "LocalizationScores",
   "average_precision",
   "average_precision_at",
-  "average_precision_localized",
   "average_precision_trapezoid",
   "average_precision_truncated",
-  "best_region_overlap",
-  "localization_scores",
   "mean_average_precision",
   "precision_at",
   "random_average_precision",
@@ -46,7 +42,7 @@ REVISITED_PROTOCOLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Of revisited Oxford and Paris: what is relevant, what is ignored."""
 
 
-def _hit_ranks(
+def hit_ranks(
   function: str, ranking: Numbers, relevant: Numbers, junk: Numbers
 ) -> np.ndarray:
   """Ranks, from 0, of the relevant images when junk is taken out."""
@@ -60,7 +56,7 @@ def _hit_ranks(
   return np.flatnonzero(np.isin(ranking, np.asarray(relevant, np.int64)))
 
 
-def _number(function: str, relevant: Numbers) -> int:
+def count_relevant(function: str, relevant: Numbers) -> int:
   number = len(np.unique(np.asarray(relevant, np.int64)))
   if not number:
     raise ValueError(
@@ -93,8 +89,8 @@ def average_precision(
   Source:
     Definition.
   """
-  number = _number("average_precision", relevant)
-  ranks = _hit_ranks("average_precision", ranking, relevant, junk)
+  number = count_relevant("average_precision", relevant)
+  ranks = hit_ranks("average_precision", ranking, relevant, junk)
   hits = np.arange(1, len(ranks) + 1)
   return float((hits / (ranks + 1)).sum() / number)
 
@@ -124,8 +120,8 @@ def average_precision_trapezoid(
     Philbin et al., CVPR 2007; filipradenovic/revisitop, evaluate.py.
   """
   name = "average_precision_trapezoid"
-  number = _number(name, relevant)
-  ranks = _hit_ranks(name, ranking, relevant, junk)
+  number = count_relevant(name, relevant)
+  ranks = hit_ranks(name, ranking, relevant, junk)
   hits = np.arange(len(ranks))
   before = np.where(ranks == 0, 1.0, hits / np.maximum(ranks, 1))
   after = (hits + 1) / (ranks + 1)
@@ -161,8 +157,8 @@ def average_precision_at(
     Xiao et al. (arXiv 2002.00185), Top-50 and Top-100; denominator inferred.
   """
   name = "average_precision_at"
-  number = _number(name, relevant)
-  ranks = _hit_ranks(name, ranking, relevant, junk)
+  number = count_relevant(name, relevant)
+  ranks = hit_ranks(name, ranking, relevant, junk)
   ranks = ranks[ranks < top_k]
   hits = np.arange(1, len(ranks) + 1)
   return float((hits / (ranks + 1)).sum() / number)
@@ -193,7 +189,7 @@ def average_precision_truncated(
   Source:
     wlzhao22/MSAR.
   """
-  number = _number("average_precision_truncated", relevant)
+  number = count_relevant("average_precision_truncated", relevant)
   value = average_precision_at(ranking, relevant, top_k, junk=junk)
   return value * number / min(top_k, number)
 
@@ -226,8 +222,8 @@ def precision_at(
   Source:
     filipradenovic/revisitop, evaluate.py.
   """
-  _number("precision_at", relevant)
-  ranks = _hit_ranks("precision_at", ranking, relevant, junk)
+  count_relevant("precision_at", relevant)
+  ranks = hit_ranks("precision_at", ranking, relevant, junk)
   if not len(ranks):
     return 0.0
   limit = min(int(ranks[-1]) + 1, top_k)
@@ -352,159 +348,3 @@ def random_average_precision(num_relevant: int, num_images: int) -> float:
   share = (num_relevant - 1) / max(num_images - 1, 1)
   harmonic = (1 / np.arange(1, num_images + 1)).sum()
   return float(share + (1 - share) * harmonic / num_images)
-
-
-def _overlaps(
-  boxes0: np.ndarray, boxes1: np.ndarray, *, hull: bool = False
-) -> np.ndarray:
-  """Intersection over union (or over the enclosing box), [N, M]."""
-  a = np.asarray(boxes0, np.float64).reshape(-1, 1, 4)
-  b = np.asarray(boxes1, np.float64).reshape(1, -1, 4)
-  sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(
-    a[..., :2], b[..., :2]
-  )
-  common = np.maximum(sides, 0).prod(-1)
-  if hull:
-    low = np.minimum(a[..., :2], b[..., :2])
-    total = (np.maximum(a[..., 2:], b[..., 2:]) - low).prod(-1)
-  else:
-    areas = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
-    total = areas[0] + areas[1] - common
-  return np.where(total > 0, common / np.where(total > 0, total, 1), 0.0)
-
-
-def best_region_overlap(
-  regions: np.ndarray, truth: np.ndarray, *, hull: bool = False
-) -> float:
-  """Best overlap of any region of an image with any of its true boxes.
-
-  Convention:
-    Boxes (x1, y1, x2, y2), continuous frame.
-
-  Args:
-    regions: [N, 4]; none gives 0.
-    truth: [M, 4], M at least 1.
-    hull: divide by the enclosing box in place of the union, as MSAR does;
-      understates.
-
-  Returns:
-    In [0, 1].
-
-  Raises:
-    ValueError: if there is no true box.
-
-  Example:
-    >>> from vision_jax import metrics
-    >>> regions = np.array([[0.0, 0, 2, 2], [9, 9, 10, 10]])
-    >>> metrics.best_region_overlap(regions, np.array([[1.0, 0, 3, 2]]))
-    0.3333333333333333
-
-  Source:
-    wlzhao22/MSAR, with the true union.
-  """
-  truth = np.asarray(truth).reshape(-1, 4)
-  if not len(truth):
-    raise ValueError("best_region_overlap: `truth` must not be empty.")
-  return float(_overlaps(regions, truth, hull=hull).max(initial=0.0))
-
-
-class LocalizationScores(NamedTuple):
-  """How well the returned boxes fit, over the relevant images of a query.
-
-  Attributes:
-    ranked_iou: mean IoU of the returned box with the true one.
-    corloc: share of IoU of at least 1/2 (CorLoc).
-    num_images: how many.
-  """
-
-  ranked_iou: float
-  corloc: float
-  num_images: int
-
-
-def localization_scores(
-  boxes: np.ndarray, truth: np.ndarray, *, iou_threshold: float = 0.5
-) -> LocalizationScores:
-  """Scores of the boxes that were returned for the relevant images.
-
-  Args:
-    boxes: returned for each relevant image, [N, 4]; zeros where none was.
-    truth: the true box of each, [N, 4].
-    iou_threshold: of CorLoc.
-
-  Returns:
-    The scores; NaN where there are no images.
-
-  Raises:
-    ValueError: if the shapes differ.
-
-  Example:
-    >>> from vision_jax import metrics
-    >>> box = np.array([[0.0, 0, 4, 4]])
-    >>> metrics.localization_scores(box, box).corloc
-    1.0
-
-  Source:
-    Deselaers et al., IJCV 2012 (CorLoc).
-  """
-  boxes, truth = np.asarray(boxes), np.asarray(truth)
-  if boxes.shape != truth.shape or boxes.shape[1:] != (4,):
-    raise ValueError(
-      "localization_scores: `boxes` and `truth` must be [N, 4], got "
-      f"{boxes.shape} and {truth.shape}."
-    )
-  if not len(boxes):
-    return LocalizationScores(float("nan"), float("nan"), 0)
-  values = np.array(
-    [_overlaps(a, b)[0, 0] for a, b in zip(boxes, truth, strict=True)]
-  )
-  return LocalizationScores(
-    float(values.mean()), float((values >= iou_threshold).mean()), len(values)
-  )
-
-
-def average_precision_localized(
-  ranking: Numbers,
-  boxes: np.ndarray,
-  truth: Mapping[int, np.ndarray],
-  *,
-  junk: Numbers = (),
-  iou_threshold: float = 0.5,
-) -> float:
-  """`average_precision` where an image is a hit only if its box fits too.
-
-  Args:
-    ranking: image numbers, best first, [N].
-    boxes: returned with them, [N, 4].
-    truth: relevant image -> its true boxes of the instance, [M, 4].
-    junk: images that are taken out of the ranking.
-    iou_threshold: least IoU of a box that fits.
-
-  Returns:
-    In [0, 1].
-
-  Raises:
-    ValueError: if an image is ranked twice or nothing is relevant.
-
-  Example:
-    >>> from vision_jax import metrics
-    >>> boxes = np.array([[0.0, 0, 4, 4], [0, 0, 1, 1]])
-    >>> truth = {3: boxes[:1], 5: boxes[:1]}
-    >>> metrics.average_precision_localized([3, 5], boxes, truth)
-    0.5
-
-  Source:
-    Interface of this library: `map_loc` of its specification.
-  """
-  name = "average_precision_localized"
-  number = _number(name, list(truth))
-  ranking = np.asarray(ranking, np.int64)
-  fits = [
-    image
-    for image, box in zip(ranking.tolist(), np.asarray(boxes), strict=True)
-    if image in truth
-    and _overlaps(box, truth[image]).max(initial=0.0) >= iou_threshold
-  ]
-  ranks = _hit_ranks(name, ranking, fits, junk)
-  hits = np.arange(1, len(ranks) + 1)
-  return float((hits / (ranks + 1)).sum() / number)

@@ -1,4 +1,4 @@
-"""Sets for image retrieval and instance search, in their own layouts.
+"""Sets for image retrieval, in their own layouts; `instance_sets` has more.
 
 None is part of this project and nothing is fetched. Each reader gives a
 `RetrievalSet`: the files of the database and, for each query, its file, its
@@ -25,9 +25,6 @@ __all__ = [
   "RetrievalSet",
   "open_buildings",
   "open_holidays",
-  "open_instance_videos",
-  "open_instre",
-  "open_retrieval_folders",
   "open_revisited",
 ]
 
@@ -81,7 +78,7 @@ class RetrievalSet(NamedTuple):
   queries: tuple[RetrievalQuery, ...]
 
 
-def _index(
+def name_finder(
   reader: str, names: Sequence[str], where: str
 ) -> Callable[[Iterable[str]], np.ndarray]:
   """Names -> positions; DataError for a name that is not there."""
@@ -107,7 +104,7 @@ def _index(
   return find
 
 
-def _pictures(reader: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def list_pictures(reader: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """Name without suffix -> file, sorted."""
   found = {
     path.stem: path
@@ -121,7 +118,7 @@ def _pictures(reader: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
   return found
 
 
-def _lines(reader: str, path: pathlib.Path) -> list[str]:
+def read_lines(reader: str, path: pathlib.Path) -> list[str]:
   """Lines of a text file that are not empty."""
   try:
     text = path.read_text(encoding="utf-8")
@@ -132,7 +129,7 @@ def _lines(reader: str, path: pathlib.Path) -> list[str]:
   return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _numbers(
+def parse_numbers(
   reader: str, path: pathlib.Path, words: Sequence[str], count: int
 ) -> np.ndarray:
   try:
@@ -145,11 +142,6 @@ def _numbers(
       f"{' '.join(words)!r}."
     )
   return values
-
-
-def _corner_box(values: np.ndarray) -> np.ndarray:
-  """Box (x, y, width, height) as corners."""
-  return np.concatenate([values[:2], values[:2] + values[2:]])
 
 
 def open_buildings(
@@ -201,23 +193,25 @@ def open_buildings(
   folder = file_sources.check_root(reader, root, "check the path")
   jpg = folder / "jpg" if (folder / "jpg").is_dir() else folder
   gone = set(leave_out)
-  pictures = {k: v for k, v in _pictures(reader, jpg).items() if k not in gone}
+  pictures = {
+    k: v for k, v in list_pictures(reader, jpg).items() if k not in gone
+  }
   files = sorted((folder / "gt").glob("*_query.txt"))
   if not files:
     raise DataError(
       f"{reader}: {str(folder / 'gt')!r} must hold *_query.txt, got none; "
       "unpack the ground truth there."
     )
-  find = _index(reader, list(pictures), "the ground truth")
+  find = name_finder(reader, list(pictures), "the ground truth")
   queries = []
   for file in files:
-    words = " ".join(_lines(reader, file)).split()
+    words = " ".join(read_lines(reader, file)).split()
     stem = words[0].removeprefix("oxc1_") if words else ""
-    box = _numbers(reader, file, words[1:], 4)
+    box = parse_numbers(reader, file, words[1:], 4)
     parts = {}
     for kind in ("good", "ok", "junk"):
       beside = file.with_name(file.name.replace("_query", f"_{kind}"))
-      names = [n for n in _lines(reader, beside) if n not in gone]
+      names = [n for n in read_lines(reader, beside) if n not in gone]
       parts[kind] = find(names)
     (place,) = find([stem])
     good = np.concatenate([parts["good"], parts["ok"]])
@@ -339,7 +333,7 @@ def open_revisited(
   more: list[str] = []
   if distractors is not None:
     more = [
-      str(p) for p in _pictures(reader, pathlib.Path(distractors)).values()
+      str(p) for p in list_pictures(reader, pathlib.Path(distractors)).values()
     ]
   return RetrievalSet(name, (*map(str, database), *more), tuple(queries))
 
@@ -378,7 +372,7 @@ def open_holidays(root: _PATH) -> RetrievalSet:
   """
   reader = "open_holidays"
   folder = file_sources.check_root(reader, root, "check the path")
-  pictures = _pictures(reader, folder)
+  pictures = list_pictures(reader, folder)
   wrong = [stem for stem in pictures if not stem.isdigit()]
   if wrong:
     raise DataError(
@@ -407,240 +401,3 @@ def open_holidays(root: _PATH) -> RetrievalSet:
   return RetrievalSet(
     "holidays", tuple(str(p) for p in pictures.values()), tuple(queries)
   )
-
-
-def _instre_boxes(reader: str, path: pathlib.Path) -> np.ndarray:
-  """Boxes of the objects of a picture of INSTRE, [n, 4]."""
-  rows = [
-    _corner_box(_numbers(reader, path, line.replace(",", " ").split(), 4))
-    for line in _lines(reader, path)
-  ]
-  return np.array(rows, np.float32).reshape(-1, 4)
-
-
-def open_instre(
-  root: _PATH, *, num_queries: int = 5, parts: Sequence[str] = ()
-) -> RetrievalSet:
-  """Opens INSTRE: pictures of 250 objects with boxes.
-
-  Layout: `INSTRE-S1`, `INSTRE-S2` and `INSTRE-M`, each a folder per object (of
-  M: per pair), with a picture and a text file of the same name for each view,
-  a line `x y width height` for each object (of M two, in the order of the pair).
-
-  The first pictures of a class are its queries: the split of Iscen et al. (5 of
-  each, 1250) needs their file `gnd_instre`; numbers of different splits cannot
-  be compared.
-
-  Args:
-    root: the folder.
-    num_queries: of each class.
-    parts: folders to read; all `INSTRE-*` by default.
-
-  Returns:
-    The set, with true boxes.
-
-  Raises:
-    DataError: if a folder is missing, a box file is damaged or a class has too
-      few pictures.
-
-  Example:
-    >>> import pathlib, tempfile
-    >>> from vision_jax.data import open_instre
-    >>> root = pathlib.Path(tempfile.mkdtemp())
-    >>> folder = root / "INSTRE-S1" / "01a_cup"
-    >>> folder.mkdir(parents=True)
-    >>> for view in ("001", "002"):
-    ...   _ = (folder / f"{view}.jpg").write_bytes(b"")
-    ...   _ = (folder / f"{view}.txt").write_text("10 20 30 40")
-    >>> found = open_instre(root, num_queries=1)
-    >>> found.queries[0].box.tolist(), found.queries[0].boxes[0].tolist()
-    ([10.0, 20.0, 40.0, 60.0], [[10.0, 20.0, 40.0, 60.0]])
-
-  Source:
-    Wang, Jiang, "INSTRE: a new benchmark for instance-level object retrieval
-    and recognition", 2015.
-  """
-  reader = "open_instre"
-  folder = file_sources.check_root(reader, root, "check the path")
-  parts = parts or [
-    n for n in file_sources.folder_names(folder) if n.startswith("INSTRE-")
-  ]
-  if not parts:
-    raise DataError(
-      f"{reader}: `root` must hold folders INSTRE-*, got {str(folder)!r} "
-      "without any; name the folder above them."
-    )
-  database: list[str] = []
-  boxes: list[np.ndarray] = []
-  asked: list[tuple[str, np.ndarray, int, slice]] = []
-  for part in parts:
-    below = file_sources.check_root(reader, folder / part, "unpack it")
-    for class_name in file_sources.folder_names(below):
-      files = list(_pictures(reader, below / class_name).values())
-      if len(files) <= num_queries:
-        raise DataError(
-          f"{reader}: every class must have more than {num_queries} pictures, "
-          f"got {len(files)} in {str(below / class_name)!r}."
-        )
-      truth = [_instre_boxes(reader, f.with_suffix(".txt")) for f in files]
-      start = len(database)
-      rest = files[num_queries:]
-      database += [str(f) for f in rest]
-      boxes += truth[num_queries:]
-      span = slice(start, start + len(rest))
-      for file, own in zip(files[:num_queries], truth, strict=False):
-        asked += [
-          (str(file), box, number, span) for number, box in enumerate(own)
-        ]
-  queries = []
-  for path, box, number, span in asked:
-    places = np.arange(span.start, span.stop)
-    known = {
-      int(p): boxes[p][number : number + 1]
-      for p in places
-      if len(boxes[p]) > number
-    }
-    queries.append(
-      RetrievalQuery(path, box, {"good": places}, np.zeros(0, np.int64), known)
-    )
-  return RetrievalSet("instre", tuple(database), tuple(queries))
-
-
-def open_instance_videos(
-  root: _PATH, *, queries: _PATH, relevant: _PATH, name: str = "instance-335"
-) -> RetrievalSet:
-  """Opens Instance-160 or Instance-335: frames of tracking videos.
-
-  Layout: `Images/VIDEO/VIDEO_FRAME.jpg`. `queries` is a text file, a line
-  `VIDEO_FRAME x y width height` for each query; `relevant` has a line
-  `VIDEO_FRAME COUNT NAME NAME ...` for each.
-
-  Args:
-    root: folder that holds `Images`.
-    queries: the file of the boxes.
-    relevant: the file of the relevant pictures.
-    name: for the result.
-
-  Returns:
-    The set; pictures of queries are not in the database.
-
-  Raises:
-    DataError: if a file is missing, a count is wrong or a name unknown.
-
-  Example:
-    >>> import pathlib, tempfile
-    >>> from vision_jax.data import open_instance_videos
-    >>> root = pathlib.Path(tempfile.mkdtemp())
-    >>> (root / "Images" / "cat").mkdir(parents=True)
-    >>> for frame in (1, 2, 3):
-    ...   _ = (root / "Images" / "cat" / f"cat_{frame}.jpg").write_bytes(b"")
-    >>> _ = (root / "q.txt").write_text("cat_1 5 5 10 10")
-    >>> _ = (root / "r.txt").write_text("cat_1 2 cat_2 cat_3")
-    >>> found = open_instance_videos(root, queries=root / "q.txt",
-    ...                              relevant=root / "r.txt")
-    >>> len(found.database), found.queries[0].relevant["good"].tolist()
-    (2, [0, 1])
-
-  Source:
-    Xiao et al. (arXiv 2002.00185); files as in wlzhao22/MSAR.
-  """
-  reader = "open_instance_videos"
-  folder = file_sources.check_root(reader, root, "check the path")
-  images = file_sources.check_root(
-    reader, folder / "Images", "unpack the pictures"
-  )
-  pictures: dict[str, pathlib.Path] = {}
-  for video in file_sources.folder_names(images):
-    pictures |= _pictures(reader, images / video)
-  query_file, truth_file = pathlib.Path(queries), pathlib.Path(relevant)
-  boxes = {}
-  for line in _lines(reader, query_file):
-    stem, *words = line.replace(",", " ").split()
-    boxes[stem] = _corner_box(_numbers(reader, query_file, words, 4))
-  unknown = [stem for stem in boxes if stem not in pictures]
-  if unknown:
-    raise DataError(
-      f"{reader}: {str(query_file)!r} names {unknown[0]!r}, which is not in "
-      f"{str(images)!r}."
-    )
-  names = [stem for stem in pictures if stem not in boxes]
-  find = _index(reader, names, repr(str(truth_file)))
-  truth = {}
-  for line in _lines(reader, truth_file):
-    stem, count, *found = line.split()
-    if count != str(len(found)):
-      raise DataError(
-        f"{reader}: the line of {stem!r} in {str(truth_file)!r} must name "
-        f"{count} pictures, got {len(found)}."
-      )
-    truth[stem] = find(n for n in found if n not in boxes)
-  missing = [stem for stem in boxes if stem not in truth]
-  if missing:
-    raise DataError(
-      f"{reader}: {str(truth_file)!r} must have a line for {missing[0]!r}."
-    )
-  return RetrievalSet(
-    name,
-    tuple(str(pictures[n]) for n in names),
-    tuple(
-      RetrievalQuery(
-        str(pictures[stem]), box, {"good": truth[stem]}, np.zeros(0, np.int64)
-      )
-      for stem, box in boxes.items()
-    ),
-  )
-
-
-def open_retrieval_folders(root: _PATH) -> RetrievalSet:
-  """Opens a folder per object; the first picture of each is the query.
-
-  Layout: `root/OBJECT/PICTURE.jpg`. A text file beside a query, of its name,
-  may hold the line `x1 y1 x2 y2`. Folders of one picture are distractors.
-
-  Args:
-    root: the folder.
-
-  Returns:
-    The set.
-
-  Raises:
-    DataError: if there is no folder with two pictures.
-
-  Example:
-    >>> import pathlib, tempfile
-    >>> from vision_jax.data import open_retrieval_folders
-    >>> root = pathlib.Path(tempfile.mkdtemp())
-    >>> for name in ("cup/1", "cup/2", "noise/1"):
-    ...   (root / name).parent.mkdir(exist_ok=True)
-    ...   _ = (root / f"{name}.jpg").write_bytes(b"")
-    >>> found = open_retrieval_folders(root)
-    >>> len(found.database), len(found.queries)
-    (2, 1)
-
-  Source:
-    Interface of this library.
-  """
-  reader = "open_retrieval_folders"
-  folder = file_sources.check_root(reader, root, "check the path")
-  database: list[str] = []
-  queries = []
-  for name in file_sources.folder_names(folder):
-    first, *rest = _pictures(reader, folder / name).values()
-    if not rest:
-      database.append(str(first))
-      continue
-    places = np.arange(len(database), len(database) + len(rest))
-    database += [str(path) for path in rest]
-    beside, box = first.with_suffix(".txt"), None
-    if beside.exists():
-      words = " ".join(_lines(reader, beside)).replace(",", " ").split()
-      box = _numbers(reader, beside, words, 4)
-    queries.append(
-      RetrievalQuery(str(first), box, {"good": places}, np.zeros(0, np.int64))
-    )
-  if not queries:
-    raise DataError(
-      f"{reader}: `root` must hold folders with two pictures or more, got "
-      f"{str(folder)!r} without any."
-    )
-  return RetrievalSet(folder.absolute().name, tuple(database), tuple(queries))
