@@ -3,7 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import data, ops, viz, weights
@@ -33,7 +33,7 @@ def _settings() -> tuple[Any, Any, dasr.DasrConfig]:
 
 def _describe(settings: Any, images: list[np.ndarray]) -> _Described:
   vectors, boxes, ids = [], [], []
-  for number, image in enumerate(images):
+  for number, image in enumerate(map(jnp.asarray, images)):
     found = dasr.find_regions(settings[0], settings[1], image, settings[2])
     rows = dasr.describe_regions(
       settings[0], settings[1], image, found, settings[2]
@@ -50,8 +50,10 @@ def _describe(settings: Any, images: list[np.ndarray]) -> _Described:
 def _maps(section: viz.Section, settings: Any, image: np.ndarray) -> None:
   """The steps from an image to its regions."""
   module, variables, config = settings
-  maps, _, valid = dasr.pixel_maps(module, variables, image, config)
-  found = dasr.find_regions(module, variables, image, config)
+  maps, _, valid = dasr.pixel_maps(
+    module, variables, jnp.asarray(image), config
+  )
+  found = dasr.find_regions(module, variables, jnp.asarray(image), config)
   total = np.asarray(maps)[np.asarray(valid)].sum(0)
   top = np.percentile(total, 99.5)
   heat = viz.colorize(np.clip(total / (top if top > 0 else 1), 0, 1))
@@ -87,10 +89,14 @@ def _search(
   image = query["image"].astype(np.float32) / 255
   box, instance = query["boxes"][0], int(query["labels"][0])
   asked = dasr.describe_regions(
-    module, variables, image, retrieval.oracle(box[None]), config
+    module,
+    variables,
+    jnp.asarray(image),
+    retrieval.oracle(box[None]),
+    config,
   )
   placed = retrieval.place_database(
-    np.asarray(ops.whiten(jax.numpy.asarray(database.vectors), learned))
+    np.asarray(ops.whiten(jnp.asarray(database.vectors), learned))
   )
   found = retrieval.search(
     np.asarray(ops.whiten(asked, learned)),
@@ -137,10 +143,10 @@ def instance_search_section(page: viz.Page) -> None:
   images = [t["image"].astype(np.float32) / 255 for t in truth]
   section = page.section(
     "DASR: an object in a collection, and where it is",
-    "The network was trained to name textures, nothing else. Peaks of its last "
-    "layer are propagated down to the pixels; the pixels that carry most of the "
-    "mass make a region, and features inside describe it. A query is a picture "
-    "with a box; the answer is a ranking with a box in every picture.",
+    "The network was trained to name textures, nothing else. Peaks of its "
+    "last layer are propagated down to the pixels; the pixels that carry most "
+    "of the mass make a region, and features inside describe it. A query is a "
+    "picture with a box; the answer is a ranking with a box in every picture.",
   )
   two = next(n for n, t in enumerate(truth) if len(t["labels"]) > 1)
   _maps(section, settings, images[two])
