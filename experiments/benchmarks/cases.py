@@ -17,6 +17,7 @@ from jax import lax
 
 from experiments.benchmarks import (
   detection_cases,
+  search_cases,
   torch_elf,
   train_cases,
   warp_cases,
@@ -355,17 +356,13 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   ),
   "RoIAlign, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(1000, False)
-  ),
   "RoIAlign and derivative, 256 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(256, True)
-  ),
   "RoIAlign and derivative, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(1000, True)
-  ),
   "RoIAlign on a pyramid, 256 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align_pyramid(256)
-  ),
   "RoIAlign on a pyramid, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align_pyramid(1000)
-  ),
+  **search_cases.CASES,
 }

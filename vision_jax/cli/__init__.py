@@ -24,6 +24,7 @@ from vision_jax.cli.keypoints import KeypointsOptions
 from vision_jax.cli.match import MatchOptions
 from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
+from vision_jax.cli.search import SearchOptions
 from vision_jax.cli.support import describe_error
 from vision_jax.cli.warp import WarpOptions
 
@@ -35,6 +36,7 @@ _Command = (
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
   | Annotated[WarpOptions, tyro.conf.subcommand("warp")]
   | Annotated[DetectOptions, tyro.conf.subcommand("detect")]
+  | Annotated[SearchOptions, tyro.conf.subcommand("search")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
   | Annotated[PrepareOptions, tyro.conf.subcommand("prepare")]

@@ -154,6 +154,18 @@ from vision_jax.data.readers.hpatches import (
   hpatches_pairs,
 )
 from vision_jax.data.readers.image_folders import open_image_folder
+from vision_jax.data.readers.instance_sets import (
+  open_instance_videos,
+  open_instre,
+  open_retrieval_folders,
+)
+from vision_jax.data.readers.retrieval_sets import (
+  RetrievalQuery,
+  RetrievalSet,
+  open_buildings,
+  open_holidays,
+  open_revisited,
+)
 from vision_jax.data.readers.voc import VOC_CLASSES, open_voc
 from vision_jax.data.readers.webcam import WEBCAM_SCENES, webcam_pairs
 
@@ -205,6 +217,8 @@ __all__ = [
   "Photograph",
   "Pipeline",
   "PreparedSource",
+  "RetrievalQuery",
+  "RetrievalSet",
   "SkippedPair",
   "Source",
   "StereoPair",
@@ -236,9 +250,15 @@ __all__ = [
   "mask_box",
   "mask_polygons",
   "mask_to_rle",
+  "open_buildings",
   "open_cityscapes",
   "open_coco",
+  "open_holidays",
   "open_image_folder",
+  "open_instance_videos",
+  "open_instre",
+  "open_retrieval_folders",
+  "open_revisited",
   "open_voc",
   "pad_example",
   "polygons_to_mask",

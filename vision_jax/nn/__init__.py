@@ -9,12 +9,14 @@ from vision_jax.nn.aspp import (
 )
 from vision_jax.nn.canvas_masks import mask_canvas
 from vision_jax.nn.convolution import conv2d
+from vision_jax.nn.excitation import TopDownRule, top_down
 from vision_jax.nn.inspection import (
   EndpointInfo,
   LayerInfo,
   endpoint_info,
   layer_table,
 )
+from vision_jax.nn.layer_outputs import layer_stride, read_layers
 from vision_jax.nn.layers import (
   AdaptiveAvgPool,
   Add,
@@ -79,10 +81,14 @@ __all__ = [
   "SemanticFPNHead",
   "Sigmoid",
   "SqueezeExcitation",
+  "TopDownRule",
   "backbones",
   "batch_norm",
   "conv2d",
   "endpoint_info",
+  "layer_stride",
   "layer_table",
   "mask_canvas",
+  "read_layers",
+  "top_down",
 ]

@@ -1,6 +1,7 @@
 """Whole methods: model, settings and prediction of one paper each."""
 
 from vision_jax.systems import (
+  dasr,
   deeplab,
   elf,
   opencv_features,
@@ -8,12 +9,14 @@ from vision_jax.systems import (
   proposals,
   rcnn,
   registration,
+  retrieval,
   semantic_fpn,
   stn,
   yolo,
 )
 
 __all__ = [
+  "dasr",
   "deeplab",
   "elf",
   "opencv_features",
@@ -21,6 +24,7 @@ __all__ = [
   "proposals",
   "rcnn",
   "registration",
+  "retrieval",
   "semantic_fpn",
   "stn",
   "yolo",

@@ -336,7 +336,9 @@ def _pad_proposals(settings, given, chosen, images, sizes, batch_size) -> Any:
 
 def _factors(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
   """What (x1, y1, x2, y2) is multiplied by from one size to another."""
-  high, wide = (np.float32(n) / np.float32(o) for n, o in zip(new, old))
+  high, wide = (
+    np.float32(n) / np.float32(o) for n, o in zip(new, old, strict=True)
+  )
   return np.array([wide, high, wide, high], np.float32)
 
 
