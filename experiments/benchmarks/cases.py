@@ -356,13 +356,18 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   ),
   "RoIAlign, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(1000, False)
+  ),
   "RoIAlign and derivative, 256 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(256, True)
+  ),
   "RoIAlign and derivative, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align(1000, True)
+  ),
   "RoIAlign on a pyramid, 256 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align_pyramid(256)
+  ),
   "RoIAlign on a pyramid, 1000 boxes, 7 x 7 x 256": (
     lambda: detection_cases.roi_align_pyramid(1000)
+  ),
   **search_cases.CASES,
 }

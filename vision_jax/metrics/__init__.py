@@ -1,6 +1,9 @@
 """Scores: NumPy in, numbers out."""
 
-from vision_jax.metrics.bootstrap import Interval, paired_bootstrap
+from vision_jax.metrics.bootstrap import (
+  Interval,
+  paired_bootstrap,
+)
 from vision_jax.metrics.detections import (
   CocoScores,
   VocScores,
@@ -40,6 +43,17 @@ from vision_jax.metrics.pair_scores import (
   average_scores,
   score_pair,
 )
+from vision_jax.metrics.retrieval import (
+  REVISITED_PROTOCOLS,
+  average_precision,
+  average_precision_at,
+  average_precision_trapezoid,
+  average_precision_truncated,
+  mean_average_precision,
+  precision_at,
+  random_average_precision,
+  revisited_truth,
+)
 from vision_jax.metrics.segmentation import (
   SegmentationScores,
   boundary_band,
@@ -52,18 +66,8 @@ from vision_jax.metrics.segmentation import (
 )
 
 __all__ = [
-  "CocoScores",
-from vision_jax.metrics.retrieval import (
-  REVISITED_PROTOCOLS,
-  average_precision,
-  average_precision_at,
-  average_precision_trapezoid,
-  average_precision_truncated,
-  mean_average_precision,
-  precision_at,
-  random_average_precision,
-  revisited_truth,
   "REVISITED_PROTOCOLS",
+  "CocoScores",
   "GroundTruth",
   "Interval",
   "LocalizationScores",
@@ -71,7 +75,13 @@ from vision_jax.metrics.retrieval import (
   "PairScores",
   "SegmentationScores",
   "VocScores",
+  "average_precision",
+  "average_precision_at",
+  "average_precision_localized",
+  "average_precision_trapezoid",
+  "average_precision_truncated",
   "average_scores",
+  "best_region_overlap",
   "boundary_band",
   "boundary_counts",
   "boundary_iou",
@@ -79,12 +89,6 @@ from vision_jax.metrics.retrieval import (
   "coco_average_precision",
   "coco_file_average_precision",
   "confusion_matrix",
-  "average_precision",
-  "average_precision_at",
-  "average_precision_localized",
-  "average_precision_trapezoid",
-  "average_precision_truncated",
-  "best_region_overlap",
   "covisible",
   "disparity_ground_truth",
   "greedy_assignment",
@@ -98,8 +102,8 @@ from vision_jax.metrics.retrieval import (
   "mean_average_precision",
   "mean_matching_accuracy",
   "paired_bootstrap",
-  "precision_average",
   "precision_at",
+  "precision_average",
   "random_average_precision",
   "repeatability",
   "resized_homography",

@@ -11,7 +11,9 @@ from vision_jax.ops.anchors import (
   sample_match_indices,
   sample_matches,
 )
-from vision_jax.ops.attribution import saliency
+from vision_jax.ops.attribution import (
+  saliency,
+)
 from vision_jax.ops.box_suppression import (
   matrix_nms,
   nms,
@@ -31,7 +33,10 @@ from vision_jax.ops.boxes import (
   generalized_box_iou,
   has_min_size,
 )
-from vision_jax.ops.corners import harris_response, structure_tensor
+from vision_jax.ops.corners import (
+  harris_response,
+  structure_tensor,
+)
 from vision_jax.ops.filters import (
   gaussian_blur,
   gaussian_kernel,
@@ -58,7 +63,10 @@ from vision_jax.ops.global_pooling import (
   spoc_pool,
   vlad,
 )
-from vision_jax.ops.grid_sampling import affine_grid, grid_sample
+from vision_jax.ops.grid_sampling import (
+  affine_grid,
+  grid_sample,
+)
 from vision_jax.ops.heatmap_decoders import (
   decode_argmax,
   decode_dark,
@@ -114,14 +122,13 @@ from vision_jax.ops.matrices import (
   similarity_matrix,
   theta_to_matrix,
 )
-from vision_jax.ops.pixel_losses import label_losses, segmentation_loss
-from vision_jax.ops.pooling import max_pool
-from vision_jax.ops.rendering import (
-  Refinement,
-  Subdivision,
-  refine,
-  subdivide,
-  subdivision_sizes,
+from vision_jax.ops.pixel_losses import (
+  label_losses,
+  segmentation_loss,
+)
+from vision_jax.ops.pooling import (
+  max_pool,
+)
 from vision_jax.ops.region_pooling import (
   box_weights,
   mask_weights,
@@ -136,6 +143,13 @@ from vision_jax.ops.regions import (
   moment_ellipse,
   region_moments,
   seed_cells,
+)
+from vision_jax.ops.rendering import (
+  Refinement,
+  Subdivision,
+  refine,
+  subdivide,
+  subdivision_sizes,
 )
 from vision_jax.ops.rigid_motions import (
   axis_angle_to_rotation,
@@ -152,7 +166,10 @@ from vision_jax.ops.rois import (
   roi_levels,
   roi_pool,
 )
-from vision_jax.ops.sampling import resize, sample
+from vision_jax.ops.sampling import (
+  resize,
+  sample,
+)
 from vision_jax.ops.scale_space import (
   difference_of_gaussians,
   gaussian_derivative,
@@ -166,8 +183,15 @@ from vision_jax.ops.splines import (
   thin_plate_grid,
   thin_plate_spline,
 )
-from vision_jax.ops.structures import Detections, Keypoints, Matches
-from vision_jax.ops.suppression import suppress_points, top_points
+from vision_jax.ops.structures import (
+  Detections,
+  Keypoints,
+  Matches,
+)
+from vision_jax.ops.suppression import (
+  suppress_points,
+  top_points,
+)
 from vision_jax.ops.uncertain_points import (
   POINT_SAMPLING,
   PointSampling,
@@ -192,7 +216,11 @@ from vision_jax.ops.warping import (
   estimate_homography,
   homography_from_points,
 )
-from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
+from vision_jax.ops.whitening import (
+  Whitening,
+  fit_whitening,
+  whiten,
+)
 
 __all__ = [
   "POINT_SAMPLING",
@@ -203,8 +231,8 @@ __all__ = [
   "Matches",
   "PointSampling",
   "Refinement",
-  "Subdivision",
   "SeedRule",
+  "Subdivision",
   "ThinPlateSpline",
   "Transform",
   "Whitening",
@@ -270,8 +298,8 @@ __all__ = [
   "label_losses",
   "laplacian_of_gaussian",
   "local_soft_argmax",
-  "margin_uncertainty",
   "mac_pool",
+  "margin_uncertainty",
   "mask_weights",
   "mass_pixels",
   "match_boxes",
@@ -295,10 +323,10 @@ __all__ = [
   "plane_homography",
   "point_sample",
   "points_in_boxes",
+  "pool_regions",
   "probability_uncertainty",
   "quaternion_to_rotation",
   "refine",
-  "pool_regions",
   "region_moments",
   "reproject_depth",
   "resize",
@@ -316,8 +344,8 @@ __all__ = [
   "sample_matches",
   "sample_uncertain_points",
   "scale_space_extrema",
-  "segmentation_loss",
   "seed_cells",
+  "segmentation_loss",
   "similarity",
   "similarity_matrix",
   "smooth_l1",
