@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from jax import lax
 
-from experiments.benchmarks import torch_elf, train_cases, warp_cases
+from experiments.benchmarks import (
+  detection_cases,
+  search_cases,
+  torch_elf,
+  train_cases,
+  warp_cases,
+)
 from vision_jax import metrics, ops, weights
 from vision_jax.nn import backbones, layer_table
 from vision_jax.systems import elf
@@ -342,4 +348,26 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "crop_and_resize, 256 boxes, 14 x 14 x 256": (
     lambda: warp_cases.crop_and_resize(256, 14, 256)
   ),
+  "NMS, 1000 boxes": lambda: detection_cases.nms(1000),
+  "NMS, 2000 boxes": lambda: detection_cases.nms(2000),
+  "NMS, 5000 boxes": lambda: detection_cases.nms(5000),
+  "RoIAlign, 256 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align(256, False)
+  ),
+  "RoIAlign, 1000 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align(1000, False)
+  ),
+  "RoIAlign and derivative, 256 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align(256, True)
+  ),
+  "RoIAlign and derivative, 1000 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align(1000, True)
+  ),
+  "RoIAlign on a pyramid, 256 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align_pyramid(256)
+  ),
+  "RoIAlign on a pyramid, 1000 boxes, 7 x 7 x 256": (
+    lambda: detection_cases.roi_align_pyramid(1000)
+  ),
+  **search_cases.CASES,
 }

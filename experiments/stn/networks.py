@@ -7,6 +7,7 @@ the transformer takes, the classifier gives.
 import bisect
 import functools
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,13 @@ from experiments.stn.distortions import SIDES
 from vision_jax.nn import layers
 from vision_jax.systems import stn
 
-__all__ = ["MODELS", "DigitNetwork", "count_parameters", "make_network"]
+__all__ = [
+  "MODELS",
+  "DigitNetwork",
+  "FullyConnected",
+  "count_parameters",
+  "make_network",
+]
 
 _FAMILIES = {"Aff": "affine", "Proj": "projective", "TPS": "tps"}
 MODELS = (
@@ -25,13 +32,13 @@ MODELS = (
 )
 """The rows of the table."""
 
-# Units, or filters, of the plain networks. The paper has 32 to 64 filters.
-_WIDTHS = {"FCN": 128, "CNN": 16}
+# Units, or filters, of the plain networks: the smallest of the paper.
+_WIDTHS = {"FCN": 128, "CNN": 32}
 _SEEN = 28  # side of what the classifier behind a transformer sees
 
 
 class FullyConnected(nn.Module):
-  """Two hidden layers: [B, H, W, 1] -> logits [B, 10]."""
+  """Two hidden layers: [B, ..., 1] -> logits [B, 10]."""
 
   width: int
 
@@ -74,12 +81,12 @@ class DigitNetwork(nn.Module):
   pool: int = 1
 
   def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Pictures [B, H, W, 1] -> logits [B, 10] and what was seen."""
+    """Pictures, or volumes, [B, ..., 1] -> logits [B, 10], what was seen."""
     seen = images
     if self.transformer is not None:
       seen, _ = self.transformer(images)
     if self.pool > 1:
-      pool = (self.pool, self.pool)
+      pool = (self.pool,) * (seen.ndim - 2)
       seen = nn.avg_pool(seen, pool, strides=pool)
     return self.classifier(seen), seen
 
@@ -91,9 +98,7 @@ def _network(model: str, kind: str, width: int) -> DigitNetwork:
   if not transform:
     return DigitNetwork(classifier)
   localisation = (
-    stn.LocalisationFCN()
-    if family == "ST-FCN"
-    else stn.LocalisationCNN((12, 12), 16)
+    stn.LocalisationFCN() if family == "ST-FCN" else stn.LocalisationCNN()
   )
   # A larger picture is read at twice the resolution, and averaged.
   pool = 1 if SIDES[kind] == _SEEN else 2
@@ -102,9 +107,9 @@ def _network(model: str, kind: str, width: int) -> DigitNetwork:
   return DigitNetwork(classifier, transformer, pool)
 
 
-def count_parameters(network: DigitNetwork, kind: str) -> int:
-  """Parameters of a network for the pictures of that distortion."""
-  images = jnp.zeros((1, SIDES[kind], SIDES[kind], 1))
+def count_parameters(network: DigitNetwork, shape: Sequence[int]) -> int:
+  """Parameters of a network for pictures or volumes of that shape."""
+  images = jnp.zeros((1, *shape, 1))
   shapes = jax.eval_shape(network.init, jax.random.key(0), images)
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
@@ -116,10 +121,15 @@ def _width(model: str, kind: str) -> int:
   reference = _WIDTHS[plain]
   if model == plain:
     return reference
-  budget = count_parameters(_network(plain, kind, reference), kind)
+
+  def count(name: str, width: int) -> int:
+    network = _network(name, kind, width)
+    return count_parameters(network, (SIDES[kind], SIDES[kind]))
+
+  budget = count(plain, reference)
 
   def is_above(width: int) -> bool:
-    return count_parameters(_network(model, kind, width), kind) > budget
+    return count(model, width) > budget
 
   # What a transformer saves on a large picture may widen the classifier.
   return bisect.bisect_left(range(8 * reference), True, lo=1, key=is_above) - 1

@@ -1,23 +1,23 @@
 """Trains one network of the table and prints its test error.
 
-Run:  python -m experiments.stn.train --config.model "ST-CNN Aff" \
-          --config.kind RTS
+Run:  python -m experiments.stn.train --model "ST-CNN Aff" --kind RTS
 """
 
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import tyro
 
-from experiments.stn import distortions, training
+from experiments.stn import distortions, networks, training
 from vision_jax import bench, data
 
-__all__ = ["Run", "load_digits", "main"]
+__all__ = ["SEEDS", "Run", "load_digits", "load_images", "main", "run_once"]
 
-# The order of the seeds of GENERATED.md; MNIST's parts are distorted by them.
-_SEEDS = {"train": 0, "test": 1, "validation": 2}
+SEEDS = {"train": 0, "test": 1, "validation": 2}
+"""As in GENERATED.md; MNIST's parts are distorted by them."""
 _TINY = {"train": 128, "validation": 20, "test": 40}
 
 
@@ -43,8 +43,10 @@ class Run:
   progress: bool = True
 
 
-def load_digits(run: Run, kind: str, split: str) -> training.Digits:
-  """The distorted pictures, uint8 [N, S, S], and labels, int32 [N]."""
+def load_images(
+  run: Run, split: str, count: int | None = None
+) -> training.Digits:
+  """The first upright digits, uint8 [N, 28, 28], and labels, int32 [N]."""
   folder = pathlib.Path(run.data_dir) / ("tiny" if run.tiny else "")
   path = folder / run.data
   if run.data == "generated_digits":
@@ -52,42 +54,71 @@ def load_digits(run: Run, kind: str, split: str) -> training.Digits:
       run.data, folder, num_examples=_TINY if run.tiny else None
     )
   source = data.read_prepared(path, split, features=("image", "label"))
-  examples = [source[index] for index in range(len(source))]
+  examples = [source[index] for index in range(len(source))[:count]]
   images = np.stack([example["image"][..., 0] for example in examples])
   labels = np.array([example["label"] for example in examples], np.int32)
-  return distortions.distort(kind, images, _SEEDS[split]), labels
+  return images, labels
 
 
-def main(config: training.Config, run: Run) -> float:
+def load_digits(run: Run, kind: str, split: str) -> training.Digits:
+  """The distorted pictures, uint8 [N, S, S], and labels, int32 [N]."""
+  images, labels = load_images(run, split)
+  return distortions.distort(kind, images, SEEDS[split]), labels
+
+
+def run_once(
+  model: str,
+  kind: str,
+  config: training.Config,
+  digits: training.Digits,
+  asked: training.Digits,
+  *,
+  progress: bool = True,
+) -> dict[str, Any]:
+  """Trains a network of the table and asks it; what the table needs."""
+  network = networks.make_network(model, kind)
+  variables, seconds = training.train_network(
+    network, config, digits, progress=progress
+  )
+  return {
+    "model": model,
+    "kind": kind,
+    "config": dataclasses.asdict(config),
+    "error": training.error_percent(network, variables, asked),
+    "seconds": seconds,
+  }
+
+
+def main(model: str, kind: str, config: training.Config, run: Run) -> float:
   """Trains, tests, prints; returns the error in percent."""
   if run.tiny:
     config = dataclasses.replace(config, num_steps=3, batch_size=16)
-  digits = load_digits(run, config.kind, "train")
-  network, variables, seconds = training.train_network(
-    config, digits, progress=run.progress
-  )
-  error = training.error_percent(
-    network, variables, load_digits(run, config.kind, run.split)
-  )
+  digits, asked = (load_digits(run, kind, s) for s in ("train", run.split))
+  result = run_once(model, kind, config, digits, asked, progress=run.progress)
   print(
-    f"{config.model} on {config.kind}, seed {config.seed}: "
-    f"{error:.2f} % of {run.split} wrong after {config.num_steps} updates, "
-    f"{seconds:.0f} s"
+    f"{model} on {kind}, seed {config.seed}: {result['error']:.2f} % of "
+    f"{run.split} wrong after {config.num_steps} updates, "
+    f"{result['seconds']:.0f} s"
   )
   if run.out:
-    result = {
-      "config": dataclasses.asdict(config),
-      run.split: error,
-      "seconds": seconds,
-    }
+    result["split"] = run.split
     pathlib.Path(run.out).write_text(json.dumps(result, indent=1))
-  return error
+  return result["error"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Command:
-  """Trains one network on one distortion and prints its test error."""
+  """Trains one network on one distortion and prints its test error.
 
+  Attributes:
+    model: one of `networks.MODELS`.
+    kind: a distortion: R, RTS, P, E or TC.
+    config: of the training.
+    run: data and results.
+  """
+
+  model: str = "ST-CNN Aff"
+  kind: str = "R"
   config: training.Config = dataclasses.field(default_factory=training.Config)
   run: tyro.conf.OmitArgPrefixes[Run] = dataclasses.field(default_factory=Run)
 
@@ -95,4 +126,4 @@ class _Command:
 if __name__ == "__main__":
   bench.set_cpu_flags()
   command = tyro.cli(_Command, description=__doc__)
-  main(command.config, command.run)
+  main(command.model, command.kind, command.config, command.run)

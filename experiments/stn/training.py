@@ -1,4 +1,4 @@
-"""One run: a network of the table trained on a distortion, and its error."""
+"""One run: a network trained on distorted digits, and its error."""
 
 import dataclasses
 import functools
@@ -11,23 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.stn.distortions import SIDES
-from experiments.stn.networks import DigitNetwork, make_network
+from experiments.stn.networks import DigitNetwork
 from vision_jax import data, train
 
-__all__ = ["Config", "error_percent", "train_network"]
+__all__ = ["Config", "error_percent", "scale", "train_network", "unscale"]
+
+_MEAN, _DEVIATION = 0.13, 0.31  # of the ink
 
 Digits = tuple[np.ndarray, np.ndarray]
-"""Pictures uint8 [N, S, S] and labels [N]."""
+"""Pictures uint8 [N, S, S], or volumes [N, S, S, S], and labels [N]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """One run.
+  """How a network is trained.
 
   Attributes:
-    model: one of `networks.MODELS`.
-    kind: a distortion, a key of `distortions.SIDES`.
     seed: of the parameters and of the order of the pictures.
     num_steps: updates.
     batch_size: pictures of an update.
@@ -36,26 +35,29 @@ class Config:
     clip_norm: largest norm of a gradient.
   """
 
-  model: str = "ST-CNN Aff"
-  kind: str = "R"
   seed: int = 0
-  num_steps: int = 900
+  num_steps: int = 2000
   batch_size: int = 64
-  learning_rate: float = 1e-2
+  learning_rate: float = 5e-3
   localisation_factor: float = 0.3
   clip_norm: float = 1.0
 
 
-def _scale(images: jax.Array) -> jax.Array:
-  """Bytes [B, S, S] -> [B, S, S, 1], about mean 0 and deviation 1."""
-  return (images.astype(jnp.float32)[..., None] / 255 - 0.13) / 0.31
+def scale(images: jax.Array) -> jax.Array:
+  """Bytes [B, S, S] -> [B, S, S, 1], of about mean 0 and deviation 1."""
+  return (images.astype(jnp.float32)[..., None] / 255 - _MEAN) / _DEVIATION
+
+
+def unscale(images: jax.Array) -> jax.Array:
+  """What `scale` gives, in [0, 1]."""
+  return images * _DEVIATION + _MEAN
 
 
 def make_loss(network: DigitNetwork):
   """loss_fn of `train.make_step`: cross-entropy."""
 
   def loss_fn(params, batch_stats, batch, key):
-    logits, _ = network.apply({"params": params}, _scale(batch["image"]))
+    logits, _ = network.apply({"params": params}, scale(batch["image"]))
     losses = optax.softmax_cross_entropy_with_integer_labels(
       logits, batch["label"]
     )
@@ -83,29 +85,30 @@ def _batches(config: Config, digits: Digits) -> Callable[[int], Any]:
 
 
 def train_network(
+  network: DigitNetwork,
   config: Config,
   digits: Digits,
   *,
   watch: Callable[[int, Mapping[str, Any]], None] | None = None,
   progress: bool = True,
-) -> tuple[DigitNetwork, Any, float]:
+) -> tuple[Any, float]:
   """Trains one network.
 
   Args:
-    config: what and how.
+    network: a module from pictures [B, S, S, 1], or volumes, to logits.
+    config: how.
     digits: distorted training pictures and labels.
     watch: called before every update with the number of those done and the
       variables; for pictures of a training.
     progress: whether to show a progress bar.
 
   Returns:
-    The network, its variables and the seconds it took, compilation included.
+    The variables and the seconds it took, compilation included.
   """
   began = time.perf_counter()
-  network = make_network(config.model, config.kind)
-  side = SIDES[config.kind]
+  images, _ = digits
   params = jax.jit(network.init)(
-    jax.random.key(config.seed), jnp.zeros((1, side, side, 1))
+    jax.random.key(config.seed), jnp.zeros((1, *images.shape[1:], 1))
   )["params"]
   schedule = train.make_schedule(
     "cosine",
@@ -137,14 +140,14 @@ def train_network(
     progress=progress,
   )
   variables = jax.device_get({"params": state.params})
-  return network, variables, time.perf_counter() - began
+  return variables, time.perf_counter() - began
 
 
 def error_percent(
   network: DigitNetwork, variables: Any, digits: Digits, *, batch: int = 500
 ) -> float:
   """Pictures whose digit is not the most likely one, percent."""
-  apply = jax.jit(lambda v, x: network.apply(v, _scale(x))[0].argmax(-1))
+  apply = jax.jit(lambda v, x: network.apply(v, scale(x))[0].argmax(-1))
   images, labels = digits
   wrong = 0
   for start in range(0, len(images), batch):

@@ -8,15 +8,15 @@ from vision_jax.demo import local_features
 
 
 class RunTest(chex.TestCase):
-
   def test_scores_against_the_truth(self):
     xy = np.float32([[10, 10], [40, 20], [30, 35], [0, 0]])
     descriptors = np.eye(4, dtype=np.float32)
     valid = np.array([True, True, True, False])
 
     def extract(image):
-      moved = xy + (np.float32([[3, 0], [3, 0], [30, 0], [0, 0]]) if image.any()
-                    else 0)
+      moved = xy + (
+        np.float32([[3, 0], [3, 0], [30, 0], [0, 0]]) if image.any() else 0
+      )
       return ops.Keypoints(moved, np.ones(4, np.float32), valid, descriptors)
 
     truth = metrics.homography_ground_truth(

@@ -38,7 +38,9 @@ class WarpsTest(absltest.TestCase):
     self.assertLess(alike(other), 0.8)
 
   def test_decoders_in_order(self):
-    rows = {name: (float(a), float(b)) for name, a, b in warps._decoder_errors()}
+    rows = {
+      name: (float(a), float(b)) for name, a, b in warps._decoder_errors()
+    }
     clean = {name: a for name, (a, _) in rows.items()}
     self.assertGreater(
       clean["arg-max"], clean["a quarter towards the neighbour"]

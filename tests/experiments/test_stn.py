@@ -116,17 +116,20 @@ class TestNetworks:
   @pytest.mark.parametrize("model", networks.MODELS)
   def test_equal_budgets(self, model, kind):
     plain = "FCN" if "FCN" in model else "CNN"
+    side = distortions.SIDES[kind]
     counts = [
-      networks.count_parameters(networks.make_network(m, kind), kind)
+      networks.count_parameters(networks.make_network(m, kind), (side, side))
       for m in (model, plain)
     ]
     assert 0.9 * counts[1] < counts[0] <= counts[1]
 
   def test_plain_networks_have_the_layers_of_the_paper(self):
-    count = networks.count_parameters(networks.make_network("FCN", "R"), "R")
+    network = networks.make_network("FCN", "R")
+    count = networks.count_parameters(network, (28, 28))
     assert count == 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
-    count = networks.count_parameters(networks.make_network("CNN", "R"), "R")
-    assert count == 81 * 16 + 16 + 49 * 16 * 16 + 16 + 4 * 16 * 10 + 10
+    network = networks.make_network("CNN", "R")
+    count = networks.count_parameters(network, (28, 28))
+    assert count == 81 * 32 + 32 + 49 * 32 * 32 + 32 + 4 * 32 * 10 + 10
 
   @pytest.mark.parametrize("kind", ["R", "TC"])
   def test_a_transformer_begins_with_what_is_there(self, kind):
@@ -148,20 +151,21 @@ class TestNetworks:
 
 
 def test_tiny_run(tmp_path, quick_compile):
-  config = training.Config(model="ST-FCN Aff", kind="R")
   run = train.Run(
     data_dir=str(tmp_path),
     out=str(tmp_path / "result.json"),
     tiny=True,
     progress=False,
   )
-  error = train.main(config, run)
+  error = train.main("ST-FCN Aff", "R", training.Config(), run)
   result = json.loads((tmp_path / "result.json").read_text())
-  assert result["test"] == error
+  assert result["error"] == error
+  assert result["split"] == "test"
   assert 0 <= error <= 100
   seen = []
   training.train_network(
-    training.Config(model="ST-FCN Aff", kind="R", num_steps=3, batch_size=16),
+    networks.make_network("ST-FCN Aff", "R"),
+    training.Config(num_steps=3, batch_size=16),
     train.load_digits(run, "R", "train"),
     watch=lambda step, variables: seen.append(step),
     progress=False,

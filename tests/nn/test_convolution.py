@@ -26,6 +26,10 @@ CASES = (
   (3, 4, 5, 1, 1, 1, 1),
   (3, 4, 7, 1, 0, 1, 1),
   (1, 4, 5, 1, 1, 1, 1),
+  # Wide dilation: taps that reach beyond the map, some altogether.
+  (3, 4, 3, 1, 6, 6, 1),
+  (5, 4, 3, 1, 10, 10, 1),
+  (3, 4, 5, 1, 12, 6, 1),
 )
 
 

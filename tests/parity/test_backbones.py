@@ -19,8 +19,8 @@ from vision_jax import nn, weights
 from vision_jax.nn import backbones
 
 models = torchvision.models
-NAMES = tuple(weights.CATALOG)
-ALL_NAMES = (*NAMES, *weights.FOREIGN)
+NAMES = tuple(n for n in weights.CATALOG if n in backbones.MODELS)
+ALL_NAMES = (*NAMES, *(n for n in weights.FOREIGN if n in backbones.MODELS))
 
 # Every name once; the sizes are (height, width). One small member per family
 # sees the standard size, others odd ones.

@@ -128,7 +128,8 @@ def test_prepared_pictures(size):
   assert found.shape[:2] == tuple(batch.image_sizes[0])
   high, wide = found.shape[:2]
   np.testing.assert_allclose(found, expected[:high, :wide], atol=2e-5)
-  assert not expected[high:].any() and not expected[:, wide:].any()
+  assert not expected[high:].any()
+  assert not expected[:, wide:].any()
 
 
 def test_batches_give_what_single_pictures_give():

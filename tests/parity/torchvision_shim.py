@@ -50,7 +50,8 @@ def _nms(boxes, scores, iou_threshold):
     )
     common = width.clamp(min=0) * height.clamp(min=0)
     iou = common / (areas[rest] + areas[index] - common)
-    alive[position + 1 :] &= ~(iou > iou_threshold)
+    # As the kernel: the threshold is not rounded to float32.
+    alive[position + 1 :] &= ~(iou.double() > iou_threshold)
   return torch.tensor(kept, dtype=torch.int64)
 
 

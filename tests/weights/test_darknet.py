@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from tests.systems.yolo import darknet_files
 from tests.weights import file_case
 from vision_jax import weights
 from vision_jax.nn import backbones
@@ -224,6 +225,63 @@ class FromDarknetTest(file_case.FileCase):
     self.assertEqual(weights.preprocessing("darknet53"), preprocess)
     with self.assertRaisesRegex(weights.WeightsError, "got 'vgg11'"):
       weights.resolve("vgg11", str(path))
+
+
+class WriteDarknetTest(file_case.FileCase):
+  @parameterized.parameters((0, 1, 0), (0, 2, 5), (1, 0, 0))
+  def test_round_trip_is_bit_exact(self, *version):
+    raw = _stream(SHAPES, version=version)
+    path = self.write(raw)
+    module = _tiny(CLASSES)
+    layers = weights.darknet_layers(module)
+    header = weights.read_darknet_header(path)
+    self.assertEqual(header, (*version, 123))
+    state = weights.read_darknet(path, layers)
+    # By way of the variables: nothing is lost in Flax's layout either.
+    variables = weights.state_dict_to_variables(module, state)
+    again = weights.variables_to_state_dict(module, variables)
+    for given in (state, again):
+      copy = path.with_name("copy.weights")
+      weights.write_darknet(copy, given, layers, header=header)
+      self.assertEqual(copy.read_bytes(), raw)
+    self.assertEqual({p.name for p in path.parent.iterdir()},
+                     {path.name, "copy.weights"})  # fmt: skip
+
+  def test_arrays_must_fit(self):
+    layers = [weights.DarknetLayer("fc", None, (2, 3, 1, 1))]
+    state = {"fc.bias": np.ones(2), "fc.weight": np.ones((2, 3))}
+    path = self.folder() / "x.weights"
+    with self.assertRaisesRegex(weights.WeightsError, "'?fc.weight'?"):
+      weights.write_darknet(path, state, layers)
+    with self.assertRaisesRegex(weights.WeightsError, "fc.bias"):
+      weights.write_darknet(path, {"fc.weight": state["fc.weight"]}, layers)
+    self.assertFalse(path.exists())
+
+
+class YoloTest(file_case.FileCase):
+  @parameterized.parameters("yolov3", "yolov3_spp")
+  def test_the_size_tells_the_number_of_classes(self, name):
+    spp = name == "yolov3_spp"
+    config = darknet_files.yolov3(
+      (64, 64), blocks=(1, 0, 1), width=2, classes=7, num_heads=2, spp=spp
+    )
+    raw = config.stream(seen=5)
+    path = self.write(raw, "x.weights")
+    anchors = (((9, 9),) * 2 + ((8, 8),), ((4, 4), (3, 3), (2, 2)))
+    settings = {"num_blocks": (1, 0, 1), "width": 2, "anchors": anchors}
+    module, variables = weights.from_darknet(name, path, **settings)
+    self.assertEqual((module.num_classes, module.spp), (7, spp))
+    state = weights.variables_to_state_dict(module, variables)
+    layers = weights.darknet_layers(module)
+    copy = path.with_name("copy.weights")
+    weights.write_darknet(
+      copy, state, layers, header=weights.read_darknet_header(path)
+    )
+    self.assertEqual(copy.read_bytes(), raw)
+    with self.assertRaisesRegex(weights.WeightsError, f"has {len(raw)} bytes"):
+      weights.from_darknet(name, path, num_classes=8, **settings)
+    with self.assertRaisesRegex(weights.WeightsError, "of another model"):
+      weights.from_darknet(name, self.write(raw[:-4]), **settings)
 
 
 class SizeTest(absltest.TestCase):

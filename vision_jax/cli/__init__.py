@@ -18,11 +18,13 @@ import tyro
 from vision_jax.cli.benchmark import BenchOptions
 from vision_jax.cli.convert import ConvertOptions
 from vision_jax.cli.demo import DemoOptions
+from vision_jax.cli.detect import DetectOptions
 from vision_jax.cli.info import InfoOptions
 from vision_jax.cli.keypoints import KeypointsOptions
 from vision_jax.cli.match import MatchOptions
 from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
+from vision_jax.cli.search import SearchOptions
 from vision_jax.cli.support import describe_error
 from vision_jax.cli.warp import WarpOptions
 
@@ -33,6 +35,8 @@ _Command = (
   | Annotated[KeypointsOptions, tyro.conf.subcommand("keypoints")]
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
   | Annotated[WarpOptions, tyro.conf.subcommand("warp")]
+  | Annotated[DetectOptions, tyro.conf.subcommand("detect")]
+  | Annotated[SearchOptions, tyro.conf.subcommand("search")]
   | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
   | Annotated[InfoOptions, tyro.conf.subcommand("info")]
   | Annotated[PrepareOptions, tyro.conf.subcommand("prepare")]

@@ -135,6 +135,10 @@ from vision_jax.data.readers.cityscapes import (
   CITYSCAPES_CLASSES,
   open_cityscapes,
 )
+from vision_jax.data.readers.class_names import (
+  COCO_CATEGORY_IDS,
+  COCO_CLASSES,
+)
 from vision_jax.data.readers.coco import CocoSource, open_coco
 from vision_jax.data.readers.file_sources import FileSource
 from vision_jax.data.readers.folder_pairs import (
@@ -150,11 +154,25 @@ from vision_jax.data.readers.hpatches import (
   hpatches_pairs,
 )
 from vision_jax.data.readers.image_folders import open_image_folder
+from vision_jax.data.readers.instance_sets import (
+  open_instance_videos,
+  open_instre,
+  open_retrieval_folders,
+)
+from vision_jax.data.readers.retrieval_sets import (
+  RetrievalQuery,
+  RetrievalSet,
+  open_buildings,
+  open_holidays,
+  open_revisited,
+)
 from vision_jax.data.readers.voc import VOC_CLASSES, open_voc
 from vision_jax.data.readers.webcam import WEBCAM_SCENES, webcam_pairs
 
 __all__ = [
   "CITYSCAPES_CLASSES",
+  "COCO_CATEGORY_IDS",
+  "COCO_CLASSES",
   "DEAD_LEAVES_VERSION",
   "DIGITS_VERSION",
   "DIGIT_FACES",
@@ -199,6 +217,8 @@ __all__ = [
   "Photograph",
   "Pipeline",
   "PreparedSource",
+  "RetrievalQuery",
+  "RetrievalSet",
   "SkippedPair",
   "Source",
   "StereoPair",
@@ -230,9 +250,15 @@ __all__ = [
   "mask_box",
   "mask_polygons",
   "mask_to_rle",
+  "open_buildings",
   "open_cityscapes",
   "open_coco",
+  "open_holidays",
   "open_image_folder",
+  "open_instance_videos",
+  "open_instre",
+  "open_retrieval_folders",
+  "open_revisited",
   "open_voc",
   "pad_example",
   "polygons_to_mask",

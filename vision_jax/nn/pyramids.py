@@ -26,6 +26,7 @@ class ConvBlock(nn.Module):
     kernel_size: side of the square kernel.
     use_norm: whether batch normalisation follows.
     use_relu: whether a ReLU follows.
+    dilation: distance between taps.
     axis_name: device axis over which training statistics are averaged.
     dtype: type of the computation; None takes that of the input.
     kernel_init: how kernels start; None is that of `Conv`.
@@ -42,6 +43,7 @@ class ConvBlock(nn.Module):
   kernel_size: int
   use_norm: bool = False
   use_relu: bool = True
+  dilation: int = 1
   axis_name: str | None = None
   dtype: Any = None
   kernel_init: Any = None
@@ -52,6 +54,7 @@ class ConvBlock(nn.Module):
     x = layers.Conv(
       self.features,
       self.kernel_size,
+      dilation=self.dilation,
       use_bias=not self.use_norm,
       dtype=self.dtype,
       kernel_init=self.kernel_init,

@@ -11,7 +11,9 @@ from vision_jax.ops.anchors import (
   sample_match_indices,
   sample_matches,
 )
-from vision_jax.ops.attribution import saliency
+from vision_jax.ops.attribution import (
+  saliency,
+)
 from vision_jax.ops.box_suppression import (
   matrix_nms,
   nms,
@@ -31,7 +33,10 @@ from vision_jax.ops.boxes import (
   generalized_box_iou,
   has_min_size,
 )
-from vision_jax.ops.corners import harris_response, structure_tensor
+from vision_jax.ops.corners import (
+  harris_response,
+  structure_tensor,
+)
 from vision_jax.ops.filters import (
   gaussian_blur,
   gaussian_kernel,
@@ -49,7 +54,19 @@ from vision_jax.ops.frames import (
   resize_matrix,
   unit_to_continuous,
 )
-from vision_jax.ops.grid_sampling import affine_grid, grid_sample
+from vision_jax.ops.global_pooling import (
+  crow_weights,
+  gem_pool,
+  mac_pool,
+  rmac_regions,
+  rmac_vectors,
+  spoc_pool,
+  vlad,
+)
+from vision_jax.ops.grid_sampling import (
+  affine_grid,
+  grid_sample,
+)
 from vision_jax.ops.heatmap_decoders import (
   decode_argmax,
   decode_dark,
@@ -105,7 +122,35 @@ from vision_jax.ops.matrices import (
   similarity_matrix,
   theta_to_matrix,
 )
-from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.pixel_losses import (
+  label_losses,
+  segmentation_loss,
+)
+from vision_jax.ops.pooling import (
+  max_pool,
+)
+from vision_jax.ops.region_pooling import (
+  box_weights,
+  mask_weights,
+  pool_regions,
+  unit_rows,
+)
+from vision_jax.ops.regions import (
+  SeedRule,
+  brightest_pixels,
+  mass_pixels,
+  moment_box,
+  moment_ellipse,
+  region_moments,
+  seed_cells,
+)
+from vision_jax.ops.rendering import (
+  Refinement,
+  Subdivision,
+  refine,
+  subdivide,
+  subdivision_sizes,
+)
 from vision_jax.ops.rigid_motions import (
   axis_angle_to_rotation,
   quaternion_to_rotation,
@@ -121,7 +166,10 @@ from vision_jax.ops.rois import (
   roi_levels,
   roi_pool,
 )
-from vision_jax.ops.sampling import resize, sample
+from vision_jax.ops.sampling import (
+  resize,
+  sample,
+)
 from vision_jax.ops.scale_space import (
   difference_of_gaussians,
   gaussian_derivative,
@@ -135,8 +183,28 @@ from vision_jax.ops.splines import (
   thin_plate_grid,
   thin_plate_spline,
 )
-from vision_jax.ops.structures import Detections, Keypoints, Matches
-from vision_jax.ops.suppression import suppress_points, top_points
+from vision_jax.ops.structures import (
+  Detections,
+  Keypoints,
+  Matches,
+)
+from vision_jax.ops.suppression import (
+  suppress_points,
+  top_points,
+)
+from vision_jax.ops.uncertain_points import (
+  POINT_SAMPLING,
+  PointSampling,
+  binary_uncertainty,
+  grid_points,
+  margin_uncertainty,
+  point_sample,
+  points_in_boxes,
+  probability_uncertainty,
+  sample_labels,
+  sample_uncertain_points,
+  uncertain_grid_points,
+)
 from vision_jax.ops.warp_families import (
   TRANSFORMS,
   Transform,
@@ -148,14 +216,23 @@ from vision_jax.ops.warping import (
   estimate_homography,
   homography_from_points,
 )
-from vision_jax.ops.whitening import Whitening, fit_whitening, whiten
+from vision_jax.ops.whitening import (
+  Whitening,
+  fit_whitening,
+  whiten,
+)
 
 __all__ = [
+  "POINT_SAMPLING",
   "TRANSFORMS",
   "Detections",
   "HomographyEstimate",
   "Keypoints",
   "Matches",
+  "PointSampling",
+  "Refinement",
+  "SeedRule",
+  "Subdivision",
   "ThinPlateSpline",
   "Transform",
   "Whitening",
@@ -164,10 +241,13 @@ __all__ = [
   "apply_thin_plate_spline",
   "axis_angle_to_rotation",
   "binary_cross_entropy",
+  "binary_uncertainty",
   "box_area",
   "box_center_to_corners",
   "box_corners_to_center",
   "box_iou",
+  "box_weights",
+  "brightest_pixels",
   "cell_anchors",
   "clip_boxes",
   "complete_box_iou",
@@ -177,6 +257,7 @@ __all__ = [
   "control_lattice",
   "crop_and_resize",
   "crop_masks",
+  "crow_weights",
   "decode_argmax",
   "decode_boxes",
   "decode_dark",
@@ -197,9 +278,11 @@ __all__ = [
   "gaussian_derivative",
   "gaussian_heatmaps",
   "gaussian_kernel",
+  "gem_pool",
   "generalized_box_iou",
   "generalized_iou_loss",
   "grid_anchors",
+  "grid_points",
   "grid_sample",
   "harris_response",
   "has_min_size",
@@ -212,8 +295,13 @@ __all__ = [
   "index_to_continuous",
   "index_to_ndc",
   "kapur_threshold",
+  "label_losses",
   "laplacian_of_gaussian",
   "local_soft_argmax",
+  "mac_pool",
+  "margin_uncertainty",
+  "mask_weights",
+  "mass_pixels",
   "match_boxes",
   "match_dual_softmax",
   "match_greedy",
@@ -222,6 +310,8 @@ __all__ = [
   "matrix_nms",
   "matrix_to_theta",
   "max_pool",
+  "moment_box",
+  "moment_ellipse",
   "multilevel_roi_align",
   "ndc_to_index",
   "nms",
@@ -231,19 +321,31 @@ __all__ = [
   "paste_masks_integer",
   "patch_matrix",
   "plane_homography",
+  "point_sample",
+  "points_in_boxes",
+  "pool_regions",
+  "probability_uncertainty",
   "quaternion_to_rotation",
+  "refine",
+  "region_moments",
   "reproject_depth",
   "resize",
   "resize_matrix",
   "rigid_matrix",
+  "rmac_regions",
+  "rmac_vectors",
   "roi_align",
   "roi_levels",
   "roi_pool",
   "saliency",
   "sample",
+  "sample_labels",
   "sample_match_indices",
   "sample_matches",
+  "sample_uncertain_points",
   "scale_space_extrema",
+  "seed_cells",
+  "segmentation_loss",
   "similarity",
   "similarity_matrix",
   "smooth_l1",
@@ -252,15 +354,21 @@ __all__ = [
   "soft_argmax_moments",
   "soft_nms",
   "softmax_cross_entropy",
+  "spoc_pool",
   "straight_through_argmax",
   "structure_tensor",
+  "subdivide",
+  "subdivision_sizes",
   "suppress_points",
   "theta_to_matrix",
   "thin_plate_grid",
   "thin_plate_spline",
   "top_points",
   "transform_grid",
+  "uncertain_grid_points",
+  "unit_rows",
   "unit_to_continuous",
+  "vlad",
   "warp",
   "warp_points",
   "whiten",

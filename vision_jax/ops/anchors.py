@@ -195,10 +195,9 @@ def _draw(
   key: jax.Array, candidates: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array]:
   """Up to `count` candidates in random order, and how many there are."""
-  bits = jax.random.bits(key, candidates.shape, jnp.uint32)
-  # 31 random bits and equal ones in order, so a candidate is never below -1.
-  order = (bits >> 1).astype(jnp.int32)
-  _, index = lax.top_k(jnp.where(candidates, order, -1), count)
+  # Numbers, since that is what a CPU finds the largest of fast.
+  order = jax.random.uniform(key, candidates.shape)
+  _, index = lax.top_k(jnp.where(candidates, order, -1.0), count)
   return index, jnp.minimum(candidates.sum(dtype=jnp.int32), count)
 
 

@@ -6,12 +6,16 @@ of one axis, and stands in `axis_taps`.
 """
 
 import functools
+import itertools
 import math
+import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 __all__ = [
   "MODES",
@@ -28,6 +32,8 @@ __all__ = [
 MODES = ("nearest", "bilinear", "bicubic")
 PADDING_MODES = ("zeros", "border", "reflection")
 
+_Lines = Sequence[Sequence[jax.Array]]  # one array for each tap of each axis
+
 _A = -0.75  # Keys' parameter as torch has it; -0.5 would be third-order exact
 
 
@@ -35,14 +41,12 @@ class AxisTap(NamedTuple):
   """One pixel of a line for each sample.
 
   Attributes:
-    pixel: place in the line, int32, always inside it.
+    place: its index, int32; outside of the line stands padding.
     weight: its factor.
-    inside: False where the pixel is padding of value 0.
   """
 
-  pixel: jax.Array
+  place: jax.Array
   weight: jax.Array
-  inside: jax.Array
 
 
 def as_image(image: jax.Array) -> jax.Array:
@@ -148,15 +152,14 @@ def axis_taps(
     weights = cubic_weights(t) if cubic else [1 - t, t]
     first = -1 if cubic else 0
   base = lax.stop_gradient(base)
+  # Far outside, before it becomes an integer.
+  start = jnp.clip(base + first, -len(weights), size)
   taps = []
-  for k, weight in enumerate(weights, first):
-    place = base + k
+  for k, weight in enumerate(weights):
+    place = start + k
     if mode == "bicubic":
       place = _into_line(place, size, padding_mode, align_corners)
-    # Far outside, before it becomes an integer.
-    index = jnp.clip(place, -4, size + 3).astype(jnp.int32)
-    inside = (index >= 0) & (index < size)
-    taps.append(AxisTap(jnp.clip(index, 0, size - 1), weight, inside))
+    taps.append(AxisTap(place.astype(jnp.int32), weight))
   return taps
 
 
@@ -208,8 +211,11 @@ def interpolate(
   if dense:
     values = _product(pixels.astype(dtype), lines, sizes, fill)
   else:
-    outside = fill if padding_mode == "zeros" else None
-    values = _weighted_sum(pixels, lines, sizes, outside)
+    places = [[tap.place for tap in taps] for taps in lines]
+    weights = [[tap.weight.astype(dtype) for tap in taps] for taps in lines]
+    are_neighbours = mode != "bicubic" or padding_mode == "zeros"
+    read_taps = _neighbours if are_neighbours else _taps
+    values = read_taps(tuple(sizes), pixels, weights, fill, places)
   return values.astype(image.dtype)
 
 
@@ -264,32 +270,126 @@ def limit(points: jax.Array) -> jax.Array:
   return jnp.where(jnp.abs(points) < far, points, jnp.sign(points) * far)
 
 
-def _weighted_sum(
+def _taps(
+  sizes: tuple[int, ...],
   pixels: jax.Array,
-  lines: list[list[AxisTap]],
-  sizes: list[int],
-  outside: jax.Array | None,
+  weights: _Lines,
+  fill: jax.Array,
+  places: _Lines,
 ) -> jax.Array:
-  """Sum of the taps' pixels [H W, C], the last axis innermost."""
-  shape = lines[0][0].pixel.shape
-  dtype = jnp.promote_types(pixels.dtype, jnp.float32)
+  """Weighted sum of pixels [H W, C], the last axis innermost."""
+  shape = places[0][0].shape
+  outside = fill.reshape(*[1] * len(shape), -1)
 
   def total(axis, index, inside):
     if axis == len(sizes):
-      values = pixels.at[index].get(mode="promise_in_bounds").astype(dtype)
-      if outside is not None:
-        fill = outside.reshape(*[1] * len(shape), -1)
-        values = jnp.where(inside[..., None], values, fill)
-      return values
-    result = jnp.zeros((*shape, pixels.shape[1]), dtype)
-    for tap in lines[axis]:
+      values = pixels.at[index].get(mode="promise_in_bounds")
+      return jnp.where(inside[..., None], values.astype(fill.dtype), outside)
+    result, size = jnp.zeros((*shape, len(fill)), fill.dtype), sizes[axis]
+    for place, weight in zip(places[axis], weights[axis], strict=True):
       values = total(
-        axis + 1, index * sizes[axis] + tap.pixel, inside & tap.inside
+        axis + 1,
+        index * size + jnp.clip(place, 0, size - 1),
+        inside & (place >= 0) & (place < size),
       )
-      result += tap.weight.astype(dtype)[..., None] * values
+      result += weight[..., None] * values
     return result
 
   return total(0, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _neighbours(sizes, pixels, weights, fill, places):
+  """`_taps` that lie side by side; derivatives by windows."""
+  return _taps(sizes, pixels, weights, fill, places)
+
+
+def _windows(
+  sizes: tuple[int, ...], pixels: jax.Array, fill: jax.Array, places: _Lines
+) -> jax.Array:
+  """All taps of each sample, [..., *taps, C].
+
+  The transpose adds whole rows of a window at once: XLA's scatter takes its
+  time by steps on a CPU, and tap by tap they are twice as many.
+  """
+  taps = [len(line) for line in places]
+  # A window begins at -taps at the lowest, at size at the highest.
+  padded = [n + 2 * k for k, n in zip(taps, sizes, strict=True)]
+  inner = tuple(slice(k, k + n) for k, n in zip(taps, sizes, strict=True))
+  image = jnp.broadcast_to(fill, (*padded, len(fill)))
+  image = image.at[inner].set(pixels.reshape(*sizes, -1).astype(fill.dtype))
+  row = (taps[-1] * len(fill),)
+
+  def read_row(lines: Sequence[int]) -> jax.Array:
+    start = jnp.zeros_like(places[0][0])
+    for axis, line in enumerate((*lines, 0)):
+      start = start * padded[axis] + places[axis][0] + taps[axis] + line
+    return lax.gather(
+      image.reshape(-1),
+      (start * len(fill))[..., None],
+      lax.GatherDimensionNumbers(
+        offset_dims=(start.ndim,),
+        collapsed_slice_dims=(),
+        start_index_map=(0,),
+      ),
+      row,
+      mode="promise_in_bounds",
+    )
+
+  rows = [
+    read_row(lines) for lines in itertools.product(*map(range, taps[:-1]))
+  ]
+  return jnp.stack(rows, -2).reshape(*places[0][0].shape, *taps, len(fill))
+
+
+def _products(weights: _Lines) -> jax.Array:
+  """Products of the weights of all axes, [..., *taps]."""
+  products = [
+    functools.reduce(operator.mul, factors)
+    for factors in itertools.product(*weights)
+  ]
+  result = jnp.stack(products, -1)
+  return result.reshape(*result.shape[:-1], *map(len, weights))
+
+
+def _are_zero(tangents: Any) -> bool:
+  """Whether nothing of it changes."""
+  leaves = jax.tree.leaves(tangents, is_leaf=_is_zero)
+  return all(map(_is_zero, leaves))
+
+
+def _is_zero(tangent: Any) -> bool:
+  return isinstance(tangent, SymbolicZero)
+
+
+def _instantiate(tangents: Any) -> Any:
+  """Zeros as arrays."""
+  return jax.tree.map(
+    lambda t: jnp.zeros(t.shape, t.dtype) if _is_zero(t) else t,
+    tangents,
+    is_leaf=_is_zero,
+  )
+
+
+def _neighbours_jvp(sizes, primals, tangents):
+  """Sum of windows times changes of weights, and the other way round."""
+  pixels, weights, fill, places = primals
+  d_pixels, d_weights, d_fill, _ = tangents
+  taps = tuple(range(-1 - len(sizes), -1))
+  value = _neighbours(sizes, pixels, weights, fill, places)
+  change = jnp.zeros_like(value)
+  if not _are_zero(d_weights):
+    _, slopes = jax.jvp(_products, (weights,), (_instantiate(d_weights),))
+    windows = _windows(sizes, pixels, fill, places)
+    change += (windows * slopes[..., None]).sum(taps)
+  if not _are_zero((d_pixels, d_fill)):
+    d_pixels, d_fill = _instantiate((d_pixels, d_fill))
+    windows = _windows(sizes, d_pixels, d_fill, places)
+    change += (windows * _products(weights)[..., None]).sum(taps)
+  return value, change
+
+
+_neighbours.defjvp(_neighbours_jvp, symbolic_zeros=True)
 
 
 def _product(
@@ -299,15 +399,14 @@ def _product(
   fill: jax.Array,
 ) -> jax.Array:
   """The same by a product of [P, H W] weights with [H W, C] pixels."""
-  shape = lines[0][0].pixel.shape
+  shape = lines[0][0].place.shape
   weights = jnp.ones((*shape, 1), pixels.dtype)
   for taps, size in zip(lines, sizes, strict=True):
     line = jnp.zeros((*shape, size), pixels.dtype)
     places = jnp.arange(size).reshape(*[1] * len(shape), size)
     for tap in taps:
-      weight = jnp.where(tap.inside, tap.weight, 0).astype(pixels.dtype)
-      chosen = tap.pixel[..., None] == places
-      line += jnp.where(chosen, weight[..., None], 0)
+      weight = tap.weight.astype(pixels.dtype)[..., None]
+      line += jnp.where(tap.place[..., None] == places, weight, 0)
     weights = weights[..., :, None] * line[..., None, :]
     weights = weights.reshape(*shape, weights.shape[-2] * size)
   values = jnp.matmul(weights, pixels, precision="highest")

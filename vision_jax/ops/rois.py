@@ -115,20 +115,25 @@ class _Regions(NamedTuple):
   pitch: jax.Array
 
 
+Pair = tuple[jax.Array, jax.Array]
+
+
 @jax.custom_jvp
-def _pairs(table: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The pixels at `place` [...] and right of it, each [..., C]."""
-  return (
-    table.at[place].get(mode="promise_in_bounds"),
-    table.at[place + 1].get(mode="promise_in_bounds"),
-  )
+def _pairs(table: jax.Array, places: list[jax.Array]) -> list[Pair]:
+  """For each of the places [...] its pixels and those right of it, [..., C]."""
+
+  def read(place):
+    return table.at[place].get(mode="promise_in_bounds")
+
+  return [(read(place), read(place + 1)) for place in places]
 
 
 @_pairs.defjvp
 def _pairs_slope(primals, tangents):
-  # The same read as windows of two pixels: slower, but its transpose adds
-  # windows, which takes a sixth of the time of adding pixels.
-  table, place = primals
+  # The same read as windows of two pixels, all in one. It is slower, but its
+  # transpose adds windows, which takes a sixth of the time of adding pixels.
+  table, places = primals
+  place = jnp.stack(places)
   slope = lax.gather(
     tangents[0],
     place[..., None],
@@ -140,12 +145,11 @@ def _pairs_slope(primals, tangents):
     (2, table.shape[1]),
     mode="promise_in_bounds",
   )
-  return _pairs(table, place), (slope[..., 0, :], slope[..., 1, :])
+  pairs = [(v[..., 0, :], v[..., 1, :]) for v in slope]
+  return _pairs(table, places), pairs
 
 
-def _add_pairs(
-  table: jax.Array, place: jax.Array, pair: tuple[jax.Array, jax.Array]
-) -> jax.Array:
+def _add_pairs(table: jax.Array, place: jax.Array, pair: Pair) -> jax.Array:
   """Adds what `_pairs` would read."""
   return lax.scatter_add(
     table,
@@ -184,7 +188,7 @@ def _places(
 
 
 def _weigh(
-  values: list[tuple[jax.Array, jax.Array]],
+  values: list[Pair],
   regions: _Regions,
   iy: jax.Array | int,
   ix: jax.Array | int,
@@ -200,25 +204,30 @@ def _weigh(
 
 
 def _sample(
-  table: jax.Array, regions: _Regions, iy: jax.Array | int, ix: jax.Array | int
+  table: jax.Array, regions: _Regions, samples: list[tuple]
 ) -> jax.Array:
-  """What sample (iy, ix) of every bin adds to it, [R, p, q, C]."""
-  values = [_pairs(table, place) for place in _places(regions, iy, ix)]
-  return _weigh(values, regions, iy, ix)
+  """What samples (iy, ix) of every bin add to it, [R, p, q, C]."""
+  places = [_places(regions, *sample) for sample in samples]
+  values = _pairs(table, [place for rows in places for place in rows])
+  return functools.reduce(
+    jnp.add,
+    [
+      _weigh(values[2 * k : 2 * k + 2], regions, *sample)
+      for k, sample in enumerate(samples)
+    ],
+  )
 
 
 def _fixed(table: jax.Array, regions: _Regions, ratio: int) -> jax.Array:
   """Mean of ratio x ratio samples."""
   pairs = [(iy, ix) for iy in range(ratio) for ix in range(ratio)]
   if ratio <= 2:
-    return functools.reduce(
-      jnp.add, [_sample(table, regions, iy, ix) for iy, ix in pairs]
-    )
+    return _sample(table, regions, pairs)
 
   def add(total, pair):
-    return total + _sample(table, regions, pair[0], pair[1]), None
+    return total + _sample(table, regions, [(pair[0], pair[1])]), None
 
-  first = _sample(table, regions, 0, 0)
+  first = _sample(table, regions, pairs[:1])
   return lax.scan(add, first, jnp.asarray(pairs[1:]))[0]
 
 
@@ -232,7 +241,7 @@ def _adaptive(
   return _visit(
     floats,
     static,
-    lambda total, regions, iy, ix: total + _sample(table, regions, iy, ix),
+    lambda total, regions, iy, ix: total + _sample(table, regions, [(iy, ix)]),
     start,
   )
 
@@ -278,7 +287,7 @@ def _adaptive_backward(static, saved, cotangent):
       whole = [(*m, *f[2:]) for m, f in zip(moving, floats[:2], strict=True)]
       return _weigh(values, _regions((*whole, *floats[2:]), static), iy, ix)
 
-    values = [_pairs(table, place) for place in places]
+    values = _pairs(table, places)
     pairs, slope = jax.vjp(weigh, values, moving)[1](cotangent)
     for place, pair in zip(places, pairs, strict=True):
       table_slope = _add_pairs(table_slope, place, pair)
@@ -613,7 +622,7 @@ def roi_pool(
   size: tuple[int, int],
   *,
   scale: float,
-  batch_size: int = 16,
+  batch_size: int = 4,
 ) -> jax.Array:
   """RoIPool: the maximum of each bin of each box, corners rounded to pixels.
 
@@ -627,11 +636,11 @@ def roi_pool(
     boxes: [R, 4].
     size: bins (h, w).
     scale: map pixels per image pixel, 1 / stride.
-    batch_size: boxes worked on at once (memory H w C each).
+    batch_size: boxes worked on at once; each takes as long as its largest.
 
   Returns:
     [R, h, w, C]. The derivative goes to the first maximum in row-major order;
-    boxes have none.
+    boxes have none. A bin without a number above -inf is 0.
 
   Raises:
     ValueError: if a shape or a setting is wrong.
@@ -652,36 +661,45 @@ def roi_pool(
   height, width, channels = features.shape
   scaled = lax.stop_gradient(boxes) * scale
   corners = jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)
-  fixed = lax.stop_gradient(features)
+  table = features.reshape(height * width, channels)
+  fixed = lax.stop_gradient(table)
 
-  def inside(low, high, count, length):
-    """Which pixels belong to each bin, [count, length]."""
+  def bounds(low, high, count, length):
+    """First pixel and the one after the last of each bin, [count]."""
     step = jnp.maximum(high - low + 1, 1) / count
     bin_index = jnp.arange(count, dtype=step.dtype)
     first = jnp.floor(bin_index * step) + low
     last = jnp.ceil((bin_index + 1) * step) + low
-    pixel = jnp.arange(length, dtype=step.dtype)[None]
-    return (pixel >= first[:, None]) & (pixel < last[:, None])
+    return (jnp.clip(v, 0, length).astype(jnp.int32) for v in (first, last))
 
   def one(box):
-    rows = inside(box[1], box[3], size[0], height)
-    columns = inside(box[0], box[2], size[1], width)
-    # The best of each row, then of the rows; both take the first of equals.
-    wide = jnp.where(
-      columns[:, None, :, None], fixed[None], -jnp.inf
-    )  # [w, H, W, C]
-    x = jnp.argmax(wide, 2)
-    best = wide.max(2)  # [w, H, C]
-    tall = jnp.where(rows[:, None, :, None], best[None], -jnp.inf)
-    y = jnp.argmax(tall, 2)  # [h, w, C]
-    x = jnp.take_along_axis(
-      jnp.broadcast_to(x[None], (size[0], *x.shape)), y[:, :, None], 2
-    )[:, :, 0]
-    some = rows.any(1)[:, None] & columns.any(1)[None]
-    return y * width + x, some
+    y, y_end = bounds(box[1], box[3], size[0], height)
+    x, x_end = bounds(box[0], box[2], size[1], width)
+    rows, columns = (y_end - y).max(), (x_end - x).max()
 
-  place, some = lax.map(one, corners, batch_size=batch_size)
-  table = features.reshape(height * width, channels)
+    def look(state):
+      k, best, best_place = state
+      row, column = y + k // columns, x + k % columns
+      inside = (row < y_end)[:, None] & (column < x_end)[None]
+      place = row[:, None] * width + column[None]
+      place = jnp.where(inside, place, 0)
+      values = fixed.at[place].get(mode="promise_in_bounds")
+      better = inside[..., None] & (values > best)
+      return (
+        k + 1,
+        jnp.where(better, values, best),
+        jnp.where(better, place[..., None], best_place),
+      )
+
+    shape = (*size, channels)
+    start = (
+      jnp.int32(0),
+      jnp.full(shape, -jnp.inf, fixed.dtype),
+      jnp.full(shape, -1, jnp.int32),
+    )
+    return lax.while_loop(lambda s: s[0] < rows * columns, look, start)[2]
+
+  place = lax.map(one, corners, batch_size=batch_size)
   line = jnp.arange(channels)[None, None, None]
-  values = table[place, jnp.broadcast_to(line, place.shape)]
-  return jnp.where(some[..., None], values, 0)
+  values = table[jnp.maximum(place, 0), jnp.broadcast_to(line, place.shape)]
+  return jnp.where(place >= 0, values, 0)

@@ -1,5 +1,31 @@
 """Whole methods: model, settings and prediction of one paper each."""
 
-from vision_jax.systems import elf, opencv_features, rcnn, registration, stn
+from vision_jax.systems import (
+  dasr,
+  deeplab,
+  elf,
+  opencv_features,
+  pointrend,
+  proposals,
+  rcnn,
+  registration,
+  retrieval,
+  semantic_fpn,
+  stn,
+  yolo,
+)
 
-__all__ = ["elf", "opencv_features", "rcnn", "registration", "stn"]
+__all__ = [
+  "dasr",
+  "deeplab",
+  "elf",
+  "opencv_features",
+  "pointrend",
+  "proposals",
+  "rcnn",
+  "registration",
+  "retrieval",
+  "semantic_fpn",
+  "stn",
+  "yolo",
+]

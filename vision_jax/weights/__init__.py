@@ -4,6 +4,7 @@ from vision_jax.weights.catalog import (
   BASE_URL,
   CATALOG,
   FOREIGN,
+  VOC_CLASSES,
   Entry,
   ForeignEntry,
   find_entry,
@@ -14,10 +15,18 @@ from vision_jax.weights.convert import (
   variables_to_state_dict,
 )
 from vision_jax.weights.darknet import (
+  DarknetHeader,
   DarknetLayer,
   darknet_layers,
   from_darknet,
   read_darknet,
+  read_darknet_header,
+  write_darknet,
+)
+from vision_jax.weights.detectron2 import (
+  detectron2_names,
+  detectron2_to_variables,
+  from_detectron2,
 )
 from vision_jax.weights.errors import (
   WeightsError,
@@ -56,6 +65,8 @@ __all__ = [
   "BUNDLED",
   "CATALOG",
   "FOREIGN",
+  "VOC_CLASSES",
+  "DarknetHeader",
   "DarknetLayer",
   "Entry",
   "ForeignEntry",
@@ -67,8 +78,11 @@ __all__ = [
   "cache_dir",
   "current_name",
   "darknet_layers",
+  "detectron2_names",
+  "detectron2_to_variables",
   "find_entry",
   "from_darknet",
+  "from_detectron2",
   "from_keras",
   "from_torchvision",
   "load_bundled",
@@ -81,6 +95,7 @@ __all__ = [
   "random_state_dict",
   "random_variables",
   "read_darknet",
+  "read_darknet_header",
   "read_keras",
   "read_metadata",
   "read_state_dict",
@@ -90,4 +105,5 @@ __all__ = [
   "strip_wrappers",
   "torch_shapes",
   "variables_to_state_dict",
+  "write_darknet",
 ]

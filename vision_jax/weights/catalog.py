@@ -2,8 +2,10 @@
 
 `CATALOG` has torchvision's: file names end in the first eight digits of their
 SHA-256. `FOREIGN` has those of other frameworks, which are not downloaded.
-Accuracies are top-1 on the ImageNet validation set, per cent, and of detectors
-the average precision of boxes on COCO val2017, as their publishers state them.
+Accuracies are top-1 on the ImageNet validation set, per cent, of detectors the
+average precision of boxes on COCO val2017, and of segmentation networks the
+mean intersection over union on its images with the labels of VOC, as their
+publishers state them.
 """
 
 from collections.abc import Mapping
@@ -11,12 +13,15 @@ from typing import Any, NamedTuple
 
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
+  CAFFE_PREPROCESS,
   DARKNET_PREPROCESS,
   DETECTION_PREPROCESS,
   FEATURES_PREPROCESS,
   IMAGENET_PREPROCESS,
   IMAGENET_V2_PREPROCESS,
   KERAS_PREPROCESS,
+  R103_PREPROCESS,
+  SEGMENTATION_PREPROCESS,
   Preprocess,
 )
 
@@ -24,6 +29,7 @@ __all__ = [
   "BASE_URL",
   "CATALOG",
   "FOREIGN",
+  "VOC_CLASSES",
   "Entry",
   "ForeignEntry",
   "find_entry",
@@ -37,11 +43,13 @@ class Entry(NamedTuple):
 
   Attributes:
     file: name of the file; its last eight digits begin the SHA-256.
-    accuracy: top-1 accuracy (detectors: box AP on COCO) in per cent; NaN where
-      there is no classifier.
+    accuracy: top-1 accuracy (detectors: box AP on COCO; segmentation: mean
+      IoU) in per cent; NaN where there is no classifier.
     preprocessing: what to do to an image before the network.
     features_only: True if the classifier of the file is not a number (NaN).
     arguments: what the constructor must be given for these weights.
+    pixel_accuracy: of segmentation, share of the pixels that are right.
+    class_names: names of the classes where they are not those of ImageNet.
 
   Example:
     >>> from vision_jax.weights import CATALOG
@@ -54,6 +62,8 @@ class Entry(NamedTuple):
   preprocessing: Preprocess = IMAGENET_PREPROCESS
   features_only: bool = False
   arguments: Mapping[str, Any] = {}
+  pixel_accuracy: float = float("nan")
+  class_names: tuple[str, ...] = ()
 
   @property
   def url(self) -> str:
@@ -66,7 +76,7 @@ class ForeignEntry(NamedTuple):
 
   Attributes:
     file: name under which they are published.
-    accuracy: top-1 accuracy in per cent.
+    accuracy: top-1 accuracy, or mean IoU of segmentation, in per cent.
     preprocessing: what to do to an image before the network.
     reader: the function of `vision_jax.weights` that reads them.
 
@@ -83,6 +93,47 @@ class ForeignEntry(NamedTuple):
 
 
 _V2 = IMAGENET_V2_PREPROCESS
+
+# The labels of Pascal VOC, in the order of the scores.
+VOC_CLASSES = (
+  "background",
+  "aeroplane",
+  "bicycle",
+  "bird",
+  "boat",
+  "bottle",
+  "bus",
+  "car",
+  "cat",
+  "chair",
+  "cow",
+  "diningtable",
+  "dog",
+  "horse",
+  "motorbike",
+  "person",
+  "pottedplant",
+  "sheep",
+  "sofa",
+  "train",
+  "tvmonitor",
+)
+
+
+def _segmentation(
+  file: str, mean_iou: float, pixel_accuracy: float
+) -> dict[str, Entry]:
+  """The one set of weights of a segmentation network."""
+  entry = Entry(
+    file,
+    mean_iou,
+    SEGMENTATION_PREPROCESS,
+    pixel_accuracy=pixel_accuracy,
+    class_names=VOC_CLASSES,
+  )
+  return {"COCO_WITH_VOC_LABELS_V1": entry}
+
+
 # Published before frozen normalisation had an epsilon.
 _NO_EPSILON = {"norm_epsilon": 0.0}
 
@@ -220,12 +271,36 @@ CATALOG: dict[str, dict[str, Entry]] = {
       "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 47.4, DETECTION_PREPROCESS
     ),
   },
+  "deeplabv3_mobilenet_v3_large": _segmentation(
+    "deeplabv3_mobilenet_v3_large-fc3c493d.pth", 60.3, 91.2
+  ),
+  "deeplabv3_resnet50": _segmentation(
+    "deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4
+  ),
+  "deeplabv3_resnet101": _segmentation(
+    "deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4
+  ),
+  "fcn_resnet50": _segmentation("fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
+  "fcn_resnet101": _segmentation("fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
+  "lraspp_mobilenet_v3_large": _segmentation(
+    "lraspp_mobilenet_v3_large-d234d4ea.pth", 57.9, 91.2
+  ),
 }
 
-# Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io.
+# Model -> entry. Redmon, Farhadi, arXiv 1804.02767, table 2; keras.io; the
+# projects of detectron2 (mean IoU on Cityscapes, per cent).
 FOREIGN: dict[str, ForeignEntry] = {
   "darknet53": ForeignEntry(
     "darknet53.weights", 77.2, DARKNET_PREPROCESS, "from_darknet"
+  ),
+  "deeplabv3_plus_r103": ForeignEntry(
+    "model_final_a8a355.pkl", 80.0, R103_PREPROCESS, "from_detectron2"
+  ),
+  "deeplabv3_r103": ForeignEntry(
+    "model_final_0dff1b.pkl", 78.5, R103_PREPROCESS, "from_detectron2"
+  ),
+  "pointrend_semantic_fpn_resnet101": ForeignEntry(
+    "model_final_cf6ac1.pkl", 78.9, CAFFE_PREPROCESS, "from_detectron2"
   ),
   "xception": ForeignEntry(
     "xception_weights_tf_dim_ordering_tf_kernels.h5",

@@ -14,7 +14,7 @@ ends, so the size of the file must be exactly that of the model.
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,51 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.nn import backbones, inspection
+from vision_jax.systems import yolo
 from vision_jax.weights import convert
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.readers import first_bytes
 
-__all__ = ["DarknetLayer", "darknet_layers", "from_darknet", "read_darknet"]
+__all__ = [
+  "DarknetHeader",
+  "DarknetLayer",
+  "darknet_layers",
+  "from_darknet",
+  "read_darknet",
+  "read_darknet_header",
+  "write_darknet",
+]
+
+
+class DarknetHeader(NamedTuple):
+  """The beginning of a file.
+
+  Attributes:
+    major: of the version.
+    minor: of the version.
+    revision: of the version.
+    seen: how many images the network was trained on.
+
+  Example:
+    >>> from vision_jax import weights
+    >>> weights.DarknetHeader().size
+    20
+  """
+
+  major: int = 0
+  minor: int = 2
+  revision: int = 0
+  seen: int = 0
+
+  @property
+  def size(self) -> int:
+    """Bytes before the first number."""
+    return 20 if 10 * self.major + self.minor >= 2 else 16
+
+  def to_bytes(self) -> bytes:
+    """As the file has it."""
+    layout = "<3iQ" if self.size == 20 else "<3ii"
+    return struct.pack(layout, *self)
 
 
 class DarknetLayer(NamedTuple):
@@ -119,7 +159,7 @@ def read_darknet(
     load_weights_upto in parser.c of github.com/pjreddie/darknet.
   """
   path = Path(path)
-  header = _header_size(path)
+  header = read_darknet_header(path).size
   size, ends = path.stat().st_size, np.cumsum([layer.size for layer in layers])
   expected = header + 4 * int(ends[-1])
   if size != expected:
@@ -132,15 +172,106 @@ def read_darknet(
   state: dict[str, np.ndarray] = {}
   for layer, end in zip(layers, ends, strict=True):
     rest = values[end - layer.size : end]
-    out = layer.shape[0]
-    names = [f"{layer.conv}.bias"]
-    if layer.norm is not None:
-      leaves = ("bias", "weight", "running_mean", "running_var")
-      names = [f"{layer.norm}.{leaf}" for leaf in leaves]
-    for name in names:
-      state[name], rest = rest[:out], rest[out:]
-    state[f"{layer.conv}.weight"] = rest.reshape(layer.shape)
+    for name, shape in _arrays(layer):
+      count = math.prod(shape)
+      state[name], rest = rest[:count].reshape(shape), rest[count:]
   return state
+
+
+def read_darknet_header(path: str | os.PathLike[str]) -> DarknetHeader:
+  """Reads the version and the number of images seen.
+
+  Args:
+    path: a file of darknet.
+
+  Returns:
+    The header.
+
+  Raises:
+    WeightsNotFoundError: if there is no such file.
+    WeightsError: if this can be no header.
+
+  Example:
+    >>> import os, tempfile
+    >>> from vision_jax import weights
+    >>> path = os.path.join(tempfile.mkdtemp(), "tiny.weights")
+    >>> with open(path, "wb") as file:
+    ...   _ = file.write(weights.DarknetHeader(seen=64).to_bytes())
+    >>> weights.read_darknet_header(path).seen
+    64
+
+  Source:
+    load_weights_upto in parser.c of github.com/pjreddie/darknet.
+  """
+  path = Path(path)
+  start = first_bytes(path)
+  if len(start) < 12:
+    raise WeightsError(f"{path}: is truncated ({len(start)} bytes).")
+  header = DarknetHeader(*struct.unpack("<3i", start[:12]))
+  if not all(0 <= number < 1000 for number in header[:3]):
+    raise WeightsError(
+      f"{path}: is not a file of darknet: its version would be "
+      f"{header.major}.{header.minor}.{header.revision}."
+    )
+  seen = start[12 : header.size]
+  if len(seen) < header.size - 12:
+    raise WeightsError(f"{path}: is truncated ({len(start)} bytes).")
+  return header._replace(seen=int.from_bytes(seen, "little"))
+
+
+def write_darknet(
+  path: str | os.PathLike[str],
+  state: Mapping[str, Any],
+  layers: Sequence[DarknetLayer],
+  *,
+  header: DarknetHeader | None = None,
+) -> None:
+  """Writes a state dict as a file that darknet reads.
+
+  `read_darknet` and `write_darknet` are inverse to each other, bit by bit.
+
+  Args:
+    path: file to write; it appears whole or not at all.
+    state: name -> array in torch's names and layout, as
+      `variables_to_state_dict` gives it.
+    layers: the convolutions in order, as `darknet_layers` gives them.
+    header: version and number of images; version 0.2.0 by default.
+
+  Raises:
+    WeightsError: if arrays are missing, left over or of another shape.
+
+  Example:
+    >>> import os, tempfile
+    >>> from vision_jax import weights
+    >>> path = os.path.join(tempfile.mkdtemp(), "tiny.weights")
+    >>> layers = [weights.DarknetLayer("fc", None, (2, 3, 1, 1))]
+    >>> state = {"fc.bias": np.ones(2), "fc.weight": np.ones((2, 3, 1, 1))}
+    >>> weights.write_darknet(path, state, layers)
+    >>> os.path.getsize(path)
+    52
+
+  Source:
+    save_weights_upto in parser.c of github.com/pjreddie/darknet.
+  """
+  shapes = {name: shape for layer in layers for name, shape in _arrays(layer)}
+  found = {name: np.shape(array) for name, array in state.items()}
+  convert.check_fit(shapes, found, {n: n for n in found}, "write_darknet")
+  parts = [(header or DarknetHeader()).to_bytes()]
+  parts += [np.asarray(state[n], "<f4").tobytes() for n in shapes]
+  path = Path(path)
+  partial = path.with_name(path.name + ".part")
+  partial.write_bytes(b"".join(parts))
+  os.replace(partial, path)
+
+
+def _arrays(layer: DarknetLayer) -> list[tuple[str, tuple[int, ...]]]:
+  """(name, shape) of the arrays of a convolution in the order of the file."""
+  names = [f"{layer.conv}.bias"]
+  if layer.norm is not None:
+    leaves = ("bias", "weight", "running_mean", "running_var")
+    names = [f"{layer.norm}.{leaf}" for leaf in leaves]
+  vectors = [(name, layer.shape[:1]) for name in names]
+  return [*vectors, (f"{layer.conv}.weight", layer.shape)]
 
 
 def from_darknet(
@@ -151,14 +282,14 @@ def from_darknet(
   dtype: Any = jnp.float32,
   **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """Makes a backbone with weights of darknet.
+  """Makes a backbone or a detector with weights of darknet.
 
   Args:
-    name: name of the model: "darknet53".
-    source: a ``.weights`` file; or one that ends before the classifier, such
-      as ``darknet53.conv.74``, for the features alone.
-    num_classes: length of the logits; by default that of the file, which its
-      size tells. 0 drops the classifier of the module and of the weights.
+    name: "darknet53", "yolov3", "yolov3_spp" or "yolov3_tiny".
+    source: a ``.weights`` file; or, of darknet53, one that ends before the
+      classifier, such as ``darknet53.conv.74``, for the features alone.
+    num_classes: number of classes; by default that of the file, which its
+      size tells. 0 drops the classifier of darknet53.
     dtype: floating type of the parameters; batch statistics stay float32.
     **arguments: further arguments of the constructor.
 
@@ -178,29 +309,27 @@ def from_darknet(
     vision_jax.weights.errors.WeightsNotFoundError: none.weights: there is...
 
   Source:
-    cfg/darknet53.cfg of github.com/pjreddie/darknet.
+    cfg/darknet53.cfg, yolov3.cfg, yolov3-spp.cfg and yolov3-tiny.cfg of
+    github.com/pjreddie/darknet.
   """
-  constructor = backbones.MODELS.get(name)
-  if constructor is not backbones.darknet53:
+  known = {"darknet53": backbones.MODELS["darknet53"], **yolo.MODELS}
+  if name not in known:
     raise WeightsError(
-      f"from_darknet: `name` must be 'darknet53', got {name!r}; weights of "
-      "other models are read by from_torchvision or from_keras."
+      f"from_darknet: `name` must be one of {', '.join(known)}, got {name!r}; "
+      "weights of other models are read by from_torchvision or from_keras."
     )
-  path = Path(source)
-  layers = darknet_layers(constructor(1, **arguments))
-  header = _header_size(path)
-  numbers = sum(layer.size for layer in layers[:-1])
-  rest = (path.stat().st_size - header) // 4 - numbers
-  in_file = rest // layers[-1].size
-  if in_file < 0 or rest % layers[-1].size:
-    in_file = 1000  # no number of classes fits: the error is about this one
-  if num_classes:
-    in_file = num_classes
-  head = layers.pop()
-  if in_file:
-    layers.append(head._replace(shape=(in_file, *head.shape[1:])))
+  constructor, path = known[name], Path(source)
+  is_backbone = name == "darknet53"
+  numbers = (_path_size(path) - read_darknet_header(path).size) // 4
+  layers_of = _layers_by_classes(constructor, arguments)
+  in_file = num_classes or _classes_in(numbers, layers_of)
+  if in_file is None:  # the error is about the usual number
+    in_file = 1000 if is_backbone else 80
+  layers = layers_of(in_file)
+  if not in_file:
+    layers.pop()
   state = read_darknet(path, layers)
-  if num_classes == 0:
+  if is_backbone and num_classes == 0:
     state = {k: v for k, v in state.items() if not k.startswith("fc.")}
   classes = None if num_classes == 0 else in_file or None
   module = constructor(classes, **arguments)
@@ -208,18 +337,37 @@ def from_darknet(
   return module, convert.to_variables(module, state, where=where, dtype=dtype)
 
 
-def _header_size(path: Path) -> int:
-  """Bytes before the first number; checks that this can be a header."""
-  start = first_bytes(path)
-  if len(start) < 12:
-    raise WeightsError(f"{path}: is truncated ({len(start)} bytes).")
-  major, minor, revision = struct.unpack("<3i", start[:12])
-  if not (0 <= major < 1000 and 0 <= minor < 1000 and 0 <= revision < 1000):
-    raise WeightsError(
-      f"{path}: is not a file of darknet: its version would be "
-      f"{major}.{minor}.{revision}."
-    )
-  return 20 if 10 * major + minor >= 2 else 16
+def _path_size(path: Path) -> int:
+  """Bytes of a file, which must be there."""
+  first_bytes(path)  # raises as every reader does
+  return path.stat().st_size
+
+
+def _layers_by_classes(
+  constructor: Callable[..., nn.Module], arguments: Mapping[str, Any]
+) -> Callable[[int], list[DarknetLayer]]:
+  """Number of classes -> the layers; heads are linear in the number."""
+  one = darknet_layers(constructor(1, **arguments))
+  two = darknet_layers(constructor(2, **arguments))
+
+  def layers_of(number: int) -> list[DarknetLayer]:
+    found = []
+    for a, b in zip(one, two, strict=True):
+      more = b.shape[0] - a.shape[0]
+      out = a.shape[0] + more * (number - 1)
+      found.append(a._replace(shape=(out, *a.shape[1:])))
+    return found
+
+  return layers_of
+
+
+def _classes_in(
+  numbers: int, layers_of: Callable[[int], list[DarknetLayer]]
+) -> int | None:
+  """The classes for which a model has so many numbers, or None."""
+  none, one = (sum(layer.size for layer in layers_of(k)) for k in (0, 1))
+  classes, rest = divmod(numbers - none, one - none)
+  return None if rest or classes < 0 else classes
 
 
 def _mismatch(

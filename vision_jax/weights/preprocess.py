@@ -42,6 +42,24 @@ IMAGENET_V2_PREPROCESS = Preprocess(resize=232)
 FEATURES_PREPROCESS = Preprocess(
   mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)
 )
+# The shorter side of segmentation; no crop.
+SEGMENTATION_PREPROCESS = Preprocess(resize=520, crop=None)
+# Of detectron2, for Cityscapes: bytes, in the order of their networks.
+CAFFE_PREPROCESS = Preprocess(
+  mean=(103.53, 116.28, 123.675),
+  std=(1.0, 1.0, 1.0),
+  scale=255.0,
+  channel_order="BGR",
+  resize=1024,
+  crop=None,
+)
+R103_PREPROCESS = Preprocess(
+  mean=(123.675, 116.28, 103.53),
+  std=(58.395, 57.12, 57.375),
+  scale=255.0,
+  resize=1024,
+  crop=None,
+)
 # Darknet cuts out the central square first and takes the values as they are.
 DARKNET_PREPROCESS = Preprocess(
   mean=(0.0, 0.0, 0.0),

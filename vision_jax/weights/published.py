@@ -35,13 +35,13 @@ def from_torchvision(
   dtype: Any = jnp.float32,
   **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """Makes a backbone or a detector with weights of torchvision.
+  """Makes a network with weights of torchvision.
 
   Parameters are mapped by name; nothing may be missing, nothing left over.
 
   Args:
     name: name of the model, as torchvision spells it: "vgg16",
-      "maskrcnn_resnet50_fpn".
+      "maskrcnn_resnet50_fpn", "deeplabv3_resnet50".
     source: a ``.pth``, ``.pt``, ``.safetensors`` or ``.npz`` file; or a mapping
       torch name -> array, torch layout; or the name of published weights such
       as "IMAGENET1K_V1" or "DEFAULT", downloaded once into `cache_dir()`.
@@ -95,20 +95,19 @@ def from_torchvision(
       f"{where}: `num_classes` must not be 0, the network has no use without "
       "its classes."
     )
-  target = convert.target_tree(module)
   if num_classes == 0:
-    state_dict = _without_classifier(module, state_dict, where)
+    whole = constructor(**{**arguments, "num_classes": 3})
+    state_dict = _without_classifier(module, whole, state_dict, where)
   elif num_classes is None:
-    found = _num_classes(module, target, state_dict, where)
+    more = constructor(**arguments, num_classes=module.num_classes + 1)
+    found = _num_classes(module, more, state_dict, where)
     if found is not None:
       module = constructor(**arguments, num_classes=found)
-      target = convert.target_tree(module)
   variables = convert.to_variables(
     module,
     state_dict,
     where=where,
     dtype=dtype,
-    target=target,
   )
   return module, variables
 
@@ -176,21 +175,22 @@ def _state_dict(
 
 def _num_classes(
   module: nn.Module,
-  target: Mapping[str, Any],
+  larger: nn.Module,
   state_dict: Mapping[str, Any],
   where: str,
 ) -> int | None:
   """The length of the logits of the weights, where it is not the module's.
 
-  The classifier is what changes with `num_classes`, in proportion.
+  The classifier is what changes with `num_classes`, in proportion; `larger` is
+  the same network with one class more.
   """
   given = convert.given_names(state_dict, where=where)
   found = {new: np.shape(state_dict[old]) for new, old in given.items()}
-  expected = convert.target_shapes(target)
+  expected = convert.torch_shapes(module)
   if all(found.get(name) == shape for name, shape in expected.items()):
     return None
   classes = module.num_classes
-  other = convert.torch_shapes(module.clone(num_classes=classes + 1))
+  other = convert.torch_shapes(larger)
   for name, shape in expected.items():
     step = other[name][0] - shape[0] if shape else 0
     if step and found.get(name, ())[1:] == shape[1:]:
@@ -201,11 +201,14 @@ def _num_classes(
 
 
 def _without_classifier(
-  module: nn.Module, state_dict: Mapping[str, Any], where: str
+  module: nn.Module,
+  whole: nn.Module,
+  state_dict: Mapping[str, Any],
+  where: str,
 ) -> dict[str, Any]:
   """Drops what only the same network with a classifier has."""
   features = convert.torch_shapes(module)
-  head = set(convert.torch_shapes(module.clone(num_classes=3))) - set(features)
+  head = set(convert.torch_shapes(whole)) - set(features)
   given = convert.given_names(state_dict, where=where)
   return {old: state_dict[old] for new, old in given.items() if new not in head}
 

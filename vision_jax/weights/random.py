@@ -26,7 +26,7 @@ _DAMPED = {
   re.compile(r"layer\d+\.\d+\.bn2\.weight$"): 0.5,
   re.compile(r"layer\d+\.\d+\.bn3\.weight$"): 0.3,
   re.compile(r"features\.\d+\.conv\.3\.weight$"): 0.5,
-  re.compile(r"features\.\d+\.block\.[23]\.1\.weight$"): 0.75,
+  re.compile(r"(features|backbone)\.\d+\.block\.[23]\.1\.weight$"): 0.75,
   re.compile(r"stage\d\.\d\.conv2\.norm\.weight$"): 0.3,
   re.compile(r"block(\d|1[0-3])_sepconv[23]_bn\.weight$"): 0.3,
 }

@@ -4,6 +4,7 @@ The kind of a file is taken from its first bytes, not from its name:
 
 * safetensors;
 * torch's zip format (since 1.6) and the stream of pickles before it;
+* detectron2's pickle of NumPy arrays;
 * NumPy's ``.npz``.
 
 Files of darknet and of Keras are recognised here and read by
@@ -47,7 +48,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   before anything in it is called, if it names anything else.
 
   Args:
-    path: a ``.safetensors``, ``.pth``, ``.pt`` or ``.npz`` file. The content
+    path: a ``.safetensors``, ``.pth``, ``.pt``, ``.npz`` or, of detectron2,
+      ``.pkl`` file. The content
       decides, not the name. A checkpoint may keep its state dict under the
       entry "state_dict" or "model"; the prefix "module." of every name is
       removed.
@@ -79,6 +81,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       content = _read_zip(path)
     elif start.startswith(_LEGACY_START):
       content = _read_legacy(path)
+    elif start.startswith(b"\x80"):
+      content = _read_pickle(path, start)
     elif _is_safetensors(start):
       content = _read_safetensors(path)
     else:
@@ -305,6 +309,22 @@ def _read_legacy(path: Path) -> Any:
         )
       storage.data = _elements(file.read(length), storage, "little")
     return unpickle.resolved(content)
+
+
+def _read_pickle(path: Path, start: bytes) -> Any:
+  """Reads detectron2's pickle: a dictionary with the entry "model"."""
+  with path.open("rb") as file:
+    try:
+      content = unpickle.Unpickler(file).load()
+    except (EOFError, pickle.UnpicklingError) as error:
+      if "refused" in str(error):
+        raise
+      raise WeightsError(_unknown_kind(path, start)) from error
+  if not isinstance(content, dict) or not isinstance(
+    content.get("model"), dict
+  ):
+    raise WeightsError(_unknown_kind(path, start))
+  return unpickle.resolved(content)
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, np.ndarray]:

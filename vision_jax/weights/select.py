@@ -7,10 +7,12 @@ from typing import Any
 
 import flax.linen as nn
 
+from vision_jax.systems import yolo
 from vision_jax.weights import (
   constructors,
   convert,
   darknet,
+  detectron2,
   keras,
   published,
   readers,
@@ -180,8 +182,8 @@ def resolve(
   """The one reading of ``--model NAME --weights bundled|random|PATH|ENUM``.
 
   Args:
-    model: name of a constructor in `vision_jax.nn.backbones` or
-      `vision_jax.systems.rcnn`.
+    model: name of a constructor in `vision_jax.nn.backbones`, or of a whole
+      network in `vision_jax.systems`.
     weights: "bundled" or another name in `BUNDLED`; "random"; a file of
       weights of any kind that `read_state_dict` reads; or the name of published
       weights.
@@ -226,6 +228,8 @@ def resolve(
 
 
 def _default(model: str) -> Preprocess:
+  if model in yolo.MODELS:  # in [0, 1], as they are; `predict` fits the size
+    return Preprocess((0.0,) * 3, (1.0,) * 3, resize=None, crop=None)
   entry = find_entry(model) if model in CATALOG else FOREIGN.get(model)
   return entry.preprocessing if entry else IMAGENET_PREPROCESS
 
@@ -254,6 +258,8 @@ def _from_path(
     return *darknet.from_darknet(model, path), _default(model)
   if readers.is_hdf5_file(path):
     return *keras.from_keras(model, path), _default(model)
+  if model in detectron2.DETECTRON2_MODELS:
+    return *detectron2.from_detectron2(model, path), _default(model)
   known = find_file(path.name)
   preprocess = known.preprocessing if known else IMAGENET_PREPROCESS
   return *published.from_torchvision(model, path), preprocess

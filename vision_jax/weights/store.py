@@ -27,8 +27,8 @@ class WeightsMetadata(NamedTuple):
   """The facts that travel with weights.
 
   Attributes:
-    model: name of the constructor in `vision_jax.nn.backbones` or of a
-      detector in `vision_jax.systems.rcnn`.
+    model: name of the constructor in `vision_jax.nn.backbones`, or of a
+      whole network in `vision_jax.systems`.
     arguments: keyword arguments of the constructor; JSON values.
     source: where the weights come from: a file name, a URL, a command.
     class_names: names of the classes in the order of the logits, or empty.

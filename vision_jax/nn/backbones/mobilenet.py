@@ -397,12 +397,16 @@ def mobilenet_v3_small(
   return MobileNetV3(_SMALL, 1024, num_classes, **kwargs)
 
 
-def mobilenet_v3_large_features(**kwargs: Any) -> nn.Module:
+def mobilenet_v3_large_features(
+  *, output_stride: int = 32, **kwargs: Any
+) -> nn.Module:
   """MobileNet V3 large without its classifier, for networks on top of it.
 
   `apply(variables, images, train=False) -> (last map, endpoints)`; parameter
   paths are those of torchvision's `features`: "0.0.weight".
   """
+  rows = _dilate(_LARGE, output_stride, at_once=True)
+  settings = {"norm_epsilon": 1e-3, "norm_momentum": 0.99} | kwargs
   return _Features(
-    _LARGE, 16, 6 * _LARGE[-1].features, layers.HardSwish, 3, **kwargs
+    rows, 16, 6 * _LARGE[-1].features, layers.HardSwish, 3, **settings
   )

@@ -133,6 +133,11 @@ class ResNet(nn.Module):
     output_stride: stride of `layer4`; smaller than its natural value (16 times
       `stem_stride`) by dilation instead of stride in the last one or two
       stages (torchvision's replace_stride_with_dilation).
+    stem_widths: channels of a stem of 3x3 convolutions instead of one large
+      one; (64, 64, 128) is that of DeepLab.
+    multi_grid: factors of the dilation of the blocks of `layer4`, one each.
+    dilate_first: the first block of a dilated stage is dilated as the others;
+      in torchvision it keeps the dilation of the stage before.
     stride_in_1x1: the stride of a bottleneck is in its first convolution, as
       in the original network and in detectron2's, not in the 3x3.
     frozen_norm: normalise with constants, see `FrozenBatchNorm`.
@@ -150,6 +155,9 @@ class ResNet(nn.Module):
   stem_kernel: int = 7
   stem_stride: int = 2
   output_stride: int = 32
+  stem_widths: tuple[int, ...] = ()
+  multi_grid: tuple[int, ...] = ()
+  dilate_first: bool = False
   stride_in_1x1: bool = False
   frozen_norm: bool = False
   norm_epsilon: float = 1e-5
@@ -163,8 +171,14 @@ class ResNet(nn.Module):
         "ResNet: `output_stride` must be 8, 16 or 32, got "
         f"{self.output_stride}."
       )
+    if self.multi_grid and len(self.multi_grid) != self.num_blocks[-1]:
+      raise ValueError(
+        "ResNet: `multi_grid` must have one factor for each block of layer4, "
+        f"{self.num_blocks[-1]}, got {self.multi_grid}."
+      )
     expansion = 4 if self.bottleneck else 1
-    channels, dilation, total = self.width, 1, 2 * self.stem_stride
+    channels = (self.width, *self.stem_widths)[-1]
+    dilation, total = 1, 2 * self.stem_stride
     stages = []
     for stage, count in enumerate(self.num_blocks):
       planes = self.width * 2**stage
@@ -175,6 +189,10 @@ class ResNet(nn.Module):
       if total * stride > self.output_stride:
         dilation, stride = dilation * stride, 1
       total *= stride
+      if self.dilate_first:
+        first_dilation = dilation
+      last = stage == len(self.num_blocks) - 1
+      grid = (self.multi_grid if last else ()) or (1,) * count
       blocks = []
       for k in range(count):
         blocks.append(
@@ -182,7 +200,7 @@ class ResNet(nn.Module):
             "width": width,
             "features": planes * expansion,
             "stride": stride if k == 0 else 1,
-            "dilation": first_dilation if k == 0 else dilation,
+            "dilation": (dilation if k else first_dilation) * grid[k],
             "project": k == 0
             and (stride != 1 or channels != planes * expansion),
           }
@@ -211,16 +229,19 @@ class ResNet(nn.Module):
       "dtype": self.dtype,
     }
     endpoints = {}
-    x = layers.Conv(
-      self.width,
-      self.stem_kernel,
-      self.stem_stride,
-      use_bias=False,
-      dtype=self.dtype,
-      name="conv1",
-    )(images)
-    x = layers.batch_norm(**norm, name="bn1")(x)
-    x = endpoints["conv1"] = layers.Relu(name="relu")(x)
+    x = images
+    for k, width in enumerate(self.stem_widths or (self.width,), 1):
+      x = layers.Conv(
+        width,
+        3 if self.stem_widths else self.stem_kernel,
+        self.stem_stride if k == 1 else 1,
+        use_bias=False,
+        dtype=self.dtype,
+        name=f"conv{k}",
+      )(x)
+      x = layers.batch_norm(**norm, name=f"bn{k}")(x)
+      x = layers.Relu(name="relu" if k == 1 else f"relu{k}")(x)
+    endpoints["conv1"] = x
     x = endpoints["pool1"] = layers.MaxPool(3, 2, 1, name="maxpool")(x)
     for k, blocks in enumerate(self._stages(), 1):
       x = _Stage(blocks, common, name=f"layer{k}")(x)

@@ -1,0 +1,1 @@
+"""Instance search on a generated benchmark: the tables of the DASR deck."""

@@ -1,0 +1,452 @@
+r"""The tables of the DASR deck, ablations and curves, on generated pictures.
+
+Run:  python -m experiments.instance_search.evaluate            (all, seed 0)
+      python -m experiments.instance_search.evaluate --seeds 0 2 3 \
+        --parts tables
+      python -m experiments.instance_search.evaluate --preset tiny --no-sift
+
+Prints Markdown and writes it, with the numbers as JSON, to --out. Published
+numbers stand beside ours for the direction only: other pictures, another
+network.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from experiments.instance_search import (
+  benchmark,
+  describe,
+  methods,
+  published,
+  scores,
+  sift_rows,
+)
+from vision_jax import data, viz, weights
+from vision_jax.bench import set_cpu_flags
+from vision_jax.systems import dasr
+
+LEARN_SEED = 1
+BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is measured.
+
+  Attributes:
+    preset: "full" or "tiny" set.
+    seeds: of the sets; 0 is the published one, 1 is for learning.
+    num_distractors: pictures of clutter in each database.
+    curve: numbers of distractors of the curve, on the first seed.
+    parts: what to run.
+    sift: whether to run the rows of SIFT (first seed).
+    model: network.
+    weights: of the network.
+    num_seeds: top-down passes for each picture.
+    rule: of the top-down pass.
+    learn: pictures of seed 1 to learn from; 0 for all of the database.
+    out: folder of the results.
+  """
+
+  preset: Literal["full", "tiny"] = "full"
+  seeds: tuple[int, ...] = (0,)
+  num_distractors: int = 300
+  curve: tuple[int, ...] = ()
+  parts: tuple[Literal["tables", "ablations"], ...] = ("tables", "ablations")
+  sift: bool = True
+  model: str = "resnet_small"
+  weights: str = "bundled"
+  num_seeds: int = 16
+  rule: str = "prm"
+  learn: int = 280
+  out: pathlib.Path = pathlib.Path("runs/instance_search")
+
+
+class Bench:
+  """The network and the sets that were described with it."""
+
+  def __init__(self, options: Options) -> None:
+    self.options = options
+    self.module, self.variables, preprocess = weights.resolve(
+      options.model, options.weights
+    )
+    self.config = dasr.make_config(
+      options.model,
+      preprocess,
+      seeds="peaks_all",
+      max_regions=options.num_seeds,
+      rule=options.rule,
+    )
+    self.kernel = np.asarray(self.variables["params"]["fc"]["kernel"])
+    self.learn_rows = benchmark.records(LEARN_SEED, options.preset, 0)[
+      "database"
+    ]
+    if options.learn:
+      step = max(1, len(self.learn_rows) // options.learn)
+      self.learn_rows = self.learn_rows[::step]
+    self.size = self.learn_rows[0].size
+    self.learn = self._describe(self.learn_rows, "to learn from")
+
+  def _describe(self, rows, text, config=None, cuts=describe.CUTS):
+    return describe.describe(
+      self.module,
+      self.variables,
+      rows,
+      config or self.config,
+      cuts=cuts,
+      text=text,
+    )
+
+  def problem(self, seed: int, num_distractors: int) -> methods.Problem:
+    """Database and queries of a seed."""
+    rows = benchmark.records(seed, self.options.preset, num_distractors)
+    return methods.Problem(
+      self._describe(rows["database"], f"database {seed}"),
+      self._describe(rows["query"], f"queries {seed}"),
+      describe.crops(self.module, self.variables, rows["query"], self.config),
+      self.learn,
+      self.kernel,
+    )
+
+  def small_problem(self, seed: int, **changes: Any) -> methods.Problem:
+    """A quarter of the set, no distractors, under other settings of DASR."""
+    config = dataclasses.replace(self.config, **changes)
+    settings = dict(data.INSTANCE_PRESETS[self.options.preset])
+    half = settings.get("num_instances", 40) // 4 * 2
+    settings |= {
+      "num_instances": half,
+      "num_per_side": 1,
+      "num_distractors": 0,
+    }
+    rows = data.instance_set(seed=seed, **settings)
+    text = ", ".join(f"{k} {v}" for k, v in changes.items())
+    cuts = (describe.PAPER,)
+    database, queries, learn = (
+      self._describe(part, text, config, cuts)
+      for part in (
+        [r for r in rows if r.kind == "database"],
+        [r for r in rows if r.kind == "query"],
+        self.learn_rows[::2],
+      )
+    )
+    return methods.Problem(
+      database, queries, (None, None, []), learn, self.kernel
+    )
+
+
+def _sources(
+  bench: Bench, cut: describe.Cut
+) -> dict[str, Callable[[Any], methods.Regions]]:
+  """Name -> regions of described pictures."""
+  side = bench.size
+  find = methods.dasr_regions
+  return {
+    "Full image": lambda d: methods.full_regions(d, side),
+    "R-MAC grid": lambda d: methods.grid_regions(d, side),
+    "CAM boxes": lambda d: methods.cam_regions(d, side, bench.kernel),
+    "DASR": find,
+    "DASR*": lambda d: find(d, beta=0.3),
+    "DASR-m": lambda d: find(d, masks=True),
+    "DASR-m*": lambda d: find(d, masks=True, beta=0.3),
+    f"DASR* ({cut.name})": lambda d: find(d, cut=cut, beta=0.3),
+    "True boxes": lambda d: methods.oracle_regions(d, side),
+  }
+
+
+def choose_cut(bench: Bench) -> describe.Cut:
+  """The cut of DASR* with the best mAP on the set that is learned from.
+
+  Queries are those of seed 1, the database its pictures.
+  """
+  queries = benchmark.records(LEARN_SEED, bench.options.preset, 0)["query"]
+  described = bench._describe(queries, "queries to choose by")
+  problem = methods.Problem(
+    bench.learn, described, (None, None, []), bench.learn, bench.kernel
+  )
+  best = {}
+  for cut in describe.CUTS:
+    regions = methods.dasr_regions(bench.learn, cut=cut, beta=0.3)
+    ranked, _ = methods.search_regions(problem, regions, regions)
+    best[cut] = scores.score(ranked, bench.learn.truth)["trapezoid"]
+  return max(best, key=lambda c: best[c])
+
+
+def run_tables(
+  bench: Bench, problem: methods.Problem, seed: int, cut: describe.Cut
+) -> dict[str, dict[str, Any]]:
+  """Every row on one set: name -> numbers."""
+  database, side = problem.database, bench.size
+  rankings: dict[str, tuple[list[methods.Ranked], int]] = {}
+  found = {}
+  for name, (queries, vectors) in {
+    **methods.image_vectors(problem),
+    **methods.local_words(problem),
+  }.items():
+    rankings[name] = (
+      methods.search_vectors(queries, vectors, side), queries.shape[1]
+    )  # fmt: skip
+  sources = _sources(bench, cut)
+  for name, source in sources.items():
+    regions = source(database)
+    rankings[name] = methods.search_regions(
+      problem, regions, source(problem.learn)
+    )
+    found[name] = {
+      "regions": float(regions.valid.sum(1).mean()),
+      "best_region_iou": scores.best_overlap(regions, database.truth),
+      "best_region_hull": scores.best_overlap(
+        regions, database.truth, hull=True
+      ),
+    }
+  for name in ("DASR", "DASR*"):
+    queries, vectors = methods.region_vlad(problem, sources[name])
+    rankings[f"{name}+VLAD"] = (
+      methods.search_vectors(queries, vectors, side), queries.shape[1]
+    )  # fmt: skip
+  if bench.options.sift and seed == bench.options.seeds[0]:
+    rows = benchmark.records(
+      seed, bench.options.preset, bench.options.num_distractors
+    )["database"]
+    for name, values in sift_rows.sift_scores(
+      bench.learn_rows, rows, problem.crops[2]
+    ).items():
+      order = np.argsort(-values, 1, kind="stable")
+      boxes = np.tile(np.float32([0, 0, side, side]), (len(rows), 1))
+      dims = sift_rows.NUM_WORDS if name == "BoVW+HE" else 8192
+      rankings[name] = [methods.Ranked(o, boxes) for o in order], dims
+  results = {}
+  for name, (ranked, dims) in rankings.items():
+    results[name] = {
+      **found.get(name, {}),
+      **scores.score(ranked, database.truth),
+      "dims": dims,
+      "by_size": scores.by_group(ranked, database.truth, "trapezoid"),
+      "iou_by_size": scores.by_group(ranked, database.truth, "iou"),
+      "corloc_by_size": scores.by_group(ranked, database.truth, "corloc"),
+      "curve": [
+        scores.score(ranked, database.truth, num_distractors=n)["trapezoid"]
+        for n in bench.options.curve
+        if n <= database.truth.num_distractors
+      ],
+    }
+  return results
+
+
+def run_ablations(
+  bench: Bench, problem: methods.Problem, seed: int
+) -> dict[str, list[tuple[str, dict[str, float]]]]:
+  """DASR* under other settings, without distractors on `rules`."""
+  numbers = ("trapezoid", "map_loc", "iou", "corloc")
+
+  def measure(problem, make, **settings):
+    regions = make(problem.database)
+    ranked, _ = methods.search_regions(
+      problem, regions, make(problem.learn), **settings
+    )
+    found = scores.score(ranked, problem.database.truth)
+    small = scores.by_group(ranked, problem.database.truth, "corloc")
+    return {k: found[k] for k in numbers} | {
+      "small": small[-1],
+      "best": scores.best_overlap(regions, problem.database.truth),
+      "regions": float(regions.valid.sum(1).mean()),
+    }
+
+  find = methods.dasr_regions
+  tables: dict[str, list[tuple[str, dict[str, float]]]] = {
+    "Feature layer, pooling": [
+      (
+        f"{layer}, GeM p = {power:g}" if power > 1 else f"{layer}, mean",
+        measure(problem, lambda d: find(d, beta=0.3), layer=layer, power=power),
+      )
+      for layer in describe.FEATURES
+      for power in (1.0, 3.0)
+    ],
+    "Overlap beta of DASR*": [
+      (f"{beta:g}", measure(problem, lambda d, b=beta: find(d, beta=b)))
+      for beta in BETAS
+    ],
+    "What is kept of a map": [
+      (cut.name, measure(problem, lambda d, c=cut: find(d, cut=c, beta=0.3)))
+      for cut in describe.CUTS
+    ],
+  }
+  rules, paper = [], (describe.PAPER,)
+  for text, changes in (
+    ("prm", {"rule": "prm"}),
+    ("ebp", {"rule": "ebp"}),
+    ("ebp_folded", {"rule": "ebp_folded"}),
+    ("prm, ends behind the first pool", {"stop_at": "maxpool"}),
+    ("prm, from the class maps", {"start": "classes"}),
+  ):
+    other = bench.small_problem(seed, **changes)
+    rules.append(
+      (text, measure(other, lambda d: find(d, beta=0.3, cuts=paper)))
+    )
+  tables["Rule of the top-down pass (a quarter of the set, no distractors)"] = (
+    rules
+  )
+  return tables
+
+
+def _cell(values: Sequence[float]) -> str:
+  """Mean, and spread over the seeds."""
+  mean = f"{np.mean(values):.3f}"
+  return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.3f}"
+
+
+def _published(row: tuple[float | None, ...] | None) -> str:
+  if row is None:
+    return "-"
+  return " / ".join("-" if v is None else f"{v:.3f}" for v in row)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  lines = [headers, ["---"] * len(headers), *rows]
+  return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in lines)
+
+
+def report_tables(
+  runs: list[dict[str, dict[str, Any]]], options: Options
+) -> str:
+  """The two tables of the deck, localisation, sizes and curve, as Markdown."""
+  first = runs[0]
+
+  def cells(name, key):
+    return _cell([run[name][key] for run in runs if name in run])
+
+  def sized(name, key):
+    values = np.array([run[name][key] for run in runs if name in run])
+    return [f"{v:.3f}" for v in values.mean(0)]
+
+  names = [n for n in first if "VLAD" not in n and n != "BoVW+HE"]
+  text = ["### Instance search", ""]
+  text.append(
+    _table(
+      ("Method", "Dim", "Top-50", "Top-100", "All", "Trapezoid",
+       "Deck: I-335 Top-50 / Top-100 / All / INSTRE"),
+      [
+        (
+          name, first[name]["dims"],
+          *(cells(name, k) for k in ("top50", "top100", "all", "trapezoid")),
+          _published(published.INSTANCE_SEARCH.get(name)),
+        )
+        for name in names
+      ],
+    )
+  )  # fmt: skip
+  text.append(f"\nA random ranking has {first['SPoC']['random']:.3f} (All).\n")
+  text += ["### Image search: one vector for a picture", ""]
+  vectors = [n for n in first if n not in names or n in published.IMAGE_SEARCH]
+  text.append(
+    _table(
+      ("Method", "Dim", "Trapezoid", "Deck: Holidays / Oxford5k / Paris6k"),
+      [
+        (
+          name, first[name]["dims"], cells(name, "trapezoid"),
+          _published(published.IMAGE_SEARCH.get(name)),
+        )
+        for name in vectors
+      ],
+    )
+  )  # fmt: skip
+  text += ["", "### Sizes of the instance, and where it was found", ""]
+  text.append(
+    _table(
+      ("Method", "mAP >= 96 px", "48 to 64", "<= 32", "IoU >= 96 px",
+       "48 to 64", "<= 32", "CorLoc >= 96 px", "48 to 64", "<= 32",
+       "mAP with IoU >= 0.5", "Twin first"),
+      [
+        (
+          name, *sized(name, "by_size"), *sized(name, "iou_by_size"),
+          *sized(name, "corloc_by_size"), cells(name, "map_loc"),
+          cells(name, "twin"),
+        )
+        for name in first
+      ],
+    )
+  )  # fmt: skip
+  regions = [n for n in first if "regions" in first[n]]
+  text += ["", "### Regions", ""]
+  text.append(
+    _table(
+      ("Source", "Regions a picture", "Best IoU", "Best over the hull"),
+      [
+        (
+          name, f"{first[name]['regions']:.1f}",
+          cells(name, "best_region_iou"), cells(name, "best_region_hull"),
+        )
+        for name in regions
+      ],
+    )
+  )  # fmt: skip
+  if options.curve and first["DASR"]["curve"]:
+    text += ["", "### Distractors (mAP, trapezoid, first seed)", ""]
+    text.append(
+      _table(
+        ("Method", *map(str, options.curve)),
+        [(n, *(f"{v:.3f}" for v in first[n]["curve"])) for n in first],
+      )
+    )
+  return "\n".join(text)
+
+
+def report_ablations(tables: dict[str, Any]) -> str:
+  """Tables of `run_ablations` as Markdown."""
+  headers = ("mAP", "mAP with IoU >= 0.5", "IoU", "CorLoc",
+             "CorLoc <= 32 px", "Best IoU", "Regions")  # fmt: skip
+  keys = ("trapezoid", "map_loc", "iou", "corloc", "small", "best", "regions")
+  text = []
+  for title, rows in tables.items():
+    text += ["", f"### {title}", ""]
+    text.append(
+      _table(
+        ("DASR*", *headers),
+        [(n, *(f"{values[k]:.3f}" for k in keys)) for n, values in rows],
+      )
+    )
+  return "\n".join(text)
+
+
+def main(options: Options) -> str:
+  """Runs what is asked for and returns the report."""
+  set_cpu_flags()
+  started = time.perf_counter()
+  bench = Bench(options)
+  cut = choose_cut(bench)
+  print(f"chosen on seed {LEARN_SEED}: {cut.name}", flush=True)
+  runs, ablations = [], {}
+  for seed in options.seeds:
+    problem = bench.problem(seed, options.num_distractors)
+    if "tables" in options.parts:
+      runs.append(run_tables(bench, problem, seed, cut))
+    if "ablations" in options.parts and seed == options.seeds[0]:
+      ablations = run_ablations(bench, problem, seed)
+  parts = [report_tables(runs, options)] if runs else []
+  parts += [report_ablations(ablations)] if ablations else []
+  text = "\n\n".join(parts)
+  seconds = time.perf_counter() - started
+  text += f"\n\n{seconds / 60:.1f} minutes.\n"
+  options.out.mkdir(parents=True, exist_ok=True)
+  (options.out / "report.md").write_text(text)
+  record = {
+    "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
+    "cut": cut.name,
+    "environment": viz.describe_environment(),
+    "seconds": seconds,
+    "tables": runs,
+    "ablations": ablations,
+  }
+  (options.out / "result.json").write_text(json.dumps(record, indent=1))
+  print(text)
+  return text
+
+
+if __name__ == "__main__":
+  main(tyro.cli(Options))

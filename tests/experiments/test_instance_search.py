@@ -1,0 +1,88 @@
+"""Scores and rows of the experiment on hand-made pictures."""
+
+import numpy as np
+from absl.testing import absltest
+
+from experiments.instance_search import (
+  benchmark,
+  describe,
+  evaluate,
+  methods,
+  published,
+  scores,
+)
+
+
+def _truth():
+  box = np.array([[0, 0, 4, 4]], np.float32)
+  return benchmark.Truth(
+    boxes=[box, box, np.concatenate([box, box + 8]), box[:0]],
+    labels=[np.array([0]), np.array([1]), np.array([1, 0]), np.array([], int)],
+    sides=[np.array([96.0]), np.array([96.0]), np.array([48.0, 32.0]),
+           np.array([])],
+    num_distractors=1,
+  )  # fmt: skip
+
+
+class ScoresTest(absltest.TestCase):
+  def test_positives_and_groups(self):
+    good, junk = _truth().positives(0)
+    self.assertEqual((sorted(good), junk), ([0, 2], []))
+    np.testing.assert_array_equal(good[2], [[8, 8, 12, 12]])
+    good, junk = _truth().positives(0, "easy")
+    self.assertEqual((sorted(good), junk), ([0], [2]))
+
+  def test_numbers_by_hand(self):
+    box = np.array([0, 0, 4, 4], np.float32)
+    # Instance 0: hits at ranks 0 and 2, the second with a wrong box; the twin
+    # comes first among the wrong.
+    ranked = methods.Ranked(np.array([0, 1, 2, 3]), np.tile(box, (4, 1)))
+    found = scores.score([ranked], _truth())
+    self.assertAlmostEqual(found["all"], (1 + 2 / 3) / 2)
+    self.assertAlmostEqual(found["iou"], 0.5)
+    self.assertAlmostEqual(found["corloc"], 0.5)
+    self.assertAlmostEqual(found["map_loc"], 0.5)
+    self.assertEqual(found["twin"], 1.0)
+    late = methods.Ranked(np.array([3, 0, 1, 2]), np.tile(box, (4, 1)))
+    without = scores.score([late], _truth(), num_distractors=0)
+    self.assertAlmostEqual(without["all"], found["all"])
+
+  def test_seeds_of_the_variants(self):
+    boxes = np.zeros((1, 1, 3, 4), np.float32)
+    boxes[0, 0] = [[0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]]
+    described = describe.Described(
+      features={}, logits=np.zeros((1, 2)), boxes=boxes,
+      cells=np.zeros((1, 3, 2, 2)), scores=np.array([[3.0, 2.0, 1.0]]),
+      valid=np.ones((1, 3), bool),
+      above_mean=np.array([[True, True, False]]), truth=_truth(),
+    )  # fmt: skip
+    cuts = (describe.PAPER,)
+    plain = methods.dasr_regions(described, cuts=cuts)
+    star = methods.dasr_regions(described, cuts=cuts, beta=0.3)
+    self.assertEqual(plain.valid.tolist(), [[True, True, False]])
+    self.assertEqual(star.valid.tolist(), [[True, False, True]])
+
+  def test_published_numbers_are_the_decks(self):
+    self.assertEqual(published.INSTANCE_SEARCH["DASR*"][2], 0.724)
+    self.assertEqual(published.IMAGE_SEARCH["DASR*+VLAD"][0], 0.873)
+
+  def test_report(self):
+    row = {
+      k: 0.5
+      for k in ("top50", "top100", "all", "trapezoid", "random", "map_loc",
+                "twin", "regions", "best_region_iou", "best_region_hull")
+    } | {
+      "dims": 8, "curve": [0.5, 0.25],
+      **{k: [0.1, 0.2, 0.3] for k in ("by_size", "iou_by_size",
+                                      "corloc_by_size")},
+    }  # fmt: skip
+    options = evaluate.Options(curve=(0, 3))
+    run = {"SPoC": row, "DASR": row, "DASR+VLAD": row}
+    text = evaluate.report_tables([run, run], options)
+    self.assertIn("| DASR | 8 | 0.500 ± 0.000 |", text)
+    self.assertIn("0.419 / 0.558 / 0.699 / 0.629", text)
+    self.assertIn("| DASR | 0.500 | 0.250 |", text)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,121 @@
+"""Detectors by name, for commands: what they predict, and of which classes."""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vision_jax.cli.support import UserError
+
+if TYPE_CHECKING:
+  import numpy as np
+
+__all__ = ["Detector", "load_detector"]
+
+Found = dict[str, "np.ndarray"]
+
+
+class Detector(NamedTuple):
+  """A detector that is ready to run.
+
+  Attributes:
+    predict: pictures, float [H, W, 3] in [0, 1], to a dict for each.
+    class_names: name of each label.
+    category_ids: id of each label in a COCO file.
+
+  Example:
+    >>> from vision_jax.cli import detectors
+    >>> detectors.Detector(lambda images: [], ("cat",), (1,)).class_names
+    ('cat',)
+  """
+
+  predict: "Callable[[Sequence[np.ndarray]], list[Found]]"
+  class_names: tuple[str, ...]
+  category_ids: tuple[int, ...]
+
+
+def load_detector(
+  model: str,
+  source: str,
+  *,
+  seed: int = 0,
+  class_file: pathlib.Path | None = None,
+  **settings: Any,
+) -> Detector:
+  """Loads a detector.
+
+  Args:
+    model: name of its constructor.
+    source: as `weights.resolve` takes it.
+    seed: of random weights.
+    class_file: text file with the name of a class in each line, or None.
+    **settings: of the `predict` of its system.
+
+  Returns:
+    The detector. Names that neither file nor weights know are those of COCO
+    (80 classes), of VOC (20), or numbers.
+
+  Raises:
+    UserError: if there is no such detector, or `class_file` does not fit.
+
+  Example:
+    >>> from vision_jax.cli import detectors
+    >>> detectors.load_detector("resnet18", "random")
+    Traceback (most recent call last):
+    ...
+    vision_jax.cli.support.UserError: unknown detector 'resnet18'; known: ...
+  """
+  from vision_jax import weights
+  from vision_jax.systems import yolo
+
+  if model not in yolo.MODELS:
+    known = ", ".join(yolo.MODELS)
+    raise UserError(f"unknown detector '{model}'; known: {known}")
+  module, variables, _ = weights.resolve(model, source, seed=seed)
+  names, ids = _classes(module.num_classes, model, source, class_file)
+
+  def predict(images: "Sequence[np.ndarray]") -> list[Found]:
+    return yolo.predict(module, variables, images, **settings)
+
+  return Detector(predict, names, ids)
+
+
+def _classes(
+  number: int, model: str, source: str, class_file: pathlib.Path | None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+  """Names and ids of the classes."""
+  from vision_jax import data
+
+  ids = tuple(range(1, number + 1))
+  if class_file is not None:
+    try:
+      lines = class_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(f"--class-names: cannot read '{class_file}'") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+  else:
+    names = _names_in_weights(model, source)
+    if not names and number == len(data.COCO_CLASSES):
+      return data.COCO_CLASSES, data.COCO_CATEGORY_IDS
+    if not names and number == len(data.VOC_CLASSES):
+      names = data.VOC_CLASSES
+    names = names or tuple(str(k) for k in ids)
+  if len(names) != number:
+    raise UserError(
+      f"--class-names must name the {number} classes of the model, got"
+      f" {len(names)} in '{class_file}'"
+    )
+  return names, ids
+
+
+def _names_in_weights(model: str, source: str) -> tuple[str, ...]:
+  """The class names that come with weights, if they do."""
+  from vision_jax import weights
+
+  if source in weights.BUNDLED.get(model, {}):
+    return weights.load_bundled(model, weights=source)[2].class_names
+  path = pathlib.Path(source)
+  if path.suffix == ".safetensors" and path.exists():
+    texts = weights.read_metadata(path)
+    return tuple(json.loads(texts.get("class_names", "[]")))
+  return ()

@@ -1,0 +1,25 @@
+"""PointRend: segmentation as rendering, on top of coarse networks."""
+
+from vision_jax.systems.pointrend.semantic import (
+  MODELS,
+  PointRend,
+  pointrend_deeplabv3_resnet50,
+  pointrend_semantic_fpn_resnet50,
+  pointrend_semantic_fpn_resnet101,
+  pointrend_small,
+  segment,
+  semantic_losses,
+  with_coarse_variables,
+)
+
+__all__ = [
+  "MODELS",
+  "PointRend",
+  "pointrend_deeplabv3_resnet50",
+  "pointrend_semantic_fpn_resnet50",
+  "pointrend_semantic_fpn_resnet101",
+  "pointrend_small",
+  "segment",
+  "semantic_losses",
+  "with_coarse_variables",
+]
