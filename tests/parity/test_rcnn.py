@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.parity import torch_detectron2_rcnn
 from tests.parity.rcnn_models import blocks_image, build
+from vision_jax import weights
 from vision_jax.systems import rcnn
 
 SIZES = ((100, 150), (150, 100), (128, 128), (90, 160), (333, 500))
@@ -145,3 +147,36 @@ def test_batches_give_what_single_pictures_give():
     a = _matched(a, b)
     np.testing.assert_allclose(a["boxes"], b["boxes"], atol=2e-3)
     np.testing.assert_allclose(a["scores"], b["scores"], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("detectron2_maskrcnn_r50_fpn", {}),
+    (
+      "detectron2_maskrcnn_x101_fpn",
+      {
+        "blocks": (3, 4, 23, 3),
+        "groups": 32,
+        "group_width": 8,
+        "stride_in_1x1": False,
+        "std": (57.375, 57.12, 58.395),
+      },
+    ),
+  ],
+)
+def test_detectron2_mask_rcnn(name, options):
+  net = torch_detectron2_rcnn.MaskRCNN(**options)
+  rng = np.random.default_rng(0)
+  net.calibrate((255 * blocks_image(rng, 128, 160)).astype(np.uint8))
+  state = {k: v.numpy() for k, v in net.state.items()}
+  module, variables = weights.from_detectron2(
+    name, state, min_size=128, max_size=224, rpn_pre_test=200, rpn_post_test=80
+  )
+  for size in SIZES[:4]:
+    image = (255 * blocks_image(rng, *size)).astype(np.uint8)
+    expected = net(image)
+    (found,) = rcnn.predict(module, variables, [image.astype(np.float32) / 255])
+    found = _compare(found, expected)
+    assert expected["masks"].std() > 0.1
+    np.testing.assert_allclose(found["masks"], expected["masks"], atol=1e-3)

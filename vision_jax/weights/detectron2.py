@@ -1,4 +1,4 @@
-"""Files of detectron2's segmentation networks: names, layout, old spellings.
+"""Files of detectron2: names, layout, old spellings, order of the classes.
 
 A name is turned into ours by rules on its parts; what they give is checked
 against the network as everywhere, so that nothing is missing or left over.
@@ -12,7 +12,15 @@ detectron2                                  here
                                             ``layer_blocks.0.0``
 ``sem_seg_head.*`` (weight; norm)           ``classifier.*`` (0.weight; 1)
 ``sem_seg_head.point_head.*``               ``point_head.*``
+``proposal_generator.rpn_head.conv``        ``rpn.head.conv.0.0``
+``roi_heads.box_head.fc1``                  ``roi_heads.box_head.fc6``
+``roi_heads.mask_head.mask_fcn1``           ``roi_heads.mask_head.0.0``
+``roi_heads.mask_head.predictor``           ``roi_heads.mask_predictor``
+                                            ``.mask_fcn_logits``
 ==========================================  ==================================
+
+A detector of detectron2 has the background as its last class, and neither a
+box nor a mask for it; here it is class 0, as in torchvision, with zeros.
 """
 
 import os
@@ -24,7 +32,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.systems import deeplab, pointrend, semantic_fpn
+from vision_jax.systems import deeplab, pointrend, rcnn, semantic_fpn
 from vision_jax.weights import convert
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.readers import read_state_dict
@@ -40,13 +48,28 @@ __all__ = [
 DETECTRON2_MODELS = (
   "deeplabv3_plus_r103",
   "deeplabv3_r103",
+  "detectron2_maskrcnn_r101_fpn",
+  "detectron2_maskrcnn_r50_fpn",
+  "detectron2_maskrcnn_x101_fpn",
   "pointrend_semantic_fpn_resnet50",
   "pointrend_semantic_fpn_resnet101",
   "semantic_fpn_resnet50",
   "semantic_fpn_resnet101",
 )
 
-_MODELS = {**semantic_fpn.MODELS, **pointrend.MODELS, **deeplab.MODELS}
+_MODELS = {
+  **semantic_fpn.MODELS,
+  **pointrend.MODELS,
+  **deeplab.MODELS,
+  **{k: v for k, v in rcnn.MODELS.items() if k in DETECTRON2_MODELS},
+}
+
+# Entries of a file that are settings, not parameters.
+_SETTINGS = re.compile(r"^pixel_(mean|std)$|\banchor_generator\.")
+# What a detector has for each of its classes.
+_CLASSES = "roi_heads.box_predictor.cls_score."
+_BOXES = "roi_heads.box_predictor.bbox_pred."
+_MASKS = "roi_heads.mask_predictor.mask_fcn_logits."
 
 # Old spelling -> the one of today's detectron2.
 _OLD = (
@@ -73,6 +96,22 @@ _RULES: tuple[tuple[str, Any], ...] = (
   (r"(layer\d\.\d+)\.conv(\d)\.norm\.", r"\1.bn\2."),
   (r"(layer\d\.\d+)\.shortcut\.norm\.", r"\1.downsample.1."),
   (r"(layer\d\.\d+)\.shortcut\.", r"\1.downsample.0."),
+  (r"^proposal_generator\.rpn_head\.conv\.", "rpn.head.conv.0.0."),
+  (r"^proposal_generator\.rpn_head\.objectness_logits", "rpn.head.cls_logits"),
+  (r"^proposal_generator\.rpn_head\.anchor_deltas", "rpn.head.bbox_pred"),
+  (
+    r"^roi_heads\.box_head\.fc(\d)\.",
+    lambda m: f"roi_heads.box_head.fc{int(m[1]) + 5}.",
+  ),
+  (
+    r"^roi_heads\.mask_head\.mask_fcn(\d)\.",
+    lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.",
+  ),
+  (
+    r"^roi_heads\.mask_head\.deconv\.",
+    "roi_heads.mask_predictor.conv5_mask.",
+  ),
+  (r"^roi_heads\.mask_head\.predictor\.", _MASKS),
   (r"^sem_seg_head\.point_head\.", "point_head."),
   (r"^sem_seg_head\.coarse_sem_seg_head\.", "classifier."),
   (r"^sem_seg_head\.", "classifier."),
@@ -130,8 +169,8 @@ def detectron2_to_variables(
   """Gives the arrays of a file of detectron2 to a network.
 
   Args:
-    module: a `deeplab.Segmenter`, `semantic_fpn.SemanticFPN` or
-      `pointrend.PointRend`.
+    module: a `deeplab.Segmenter`, `semantic_fpn.SemanticFPN`,
+      `pointrend.PointRend` or `rcnn.RCNN`.
     state_dict: name -> array as in the file. Norms without statistics get mean
       0 and variance 1 - 1e-5, as detectron2 reads them.
     dtype: floating type of the parameters; batch statistics stay float32.
@@ -158,7 +197,9 @@ def detectron2_to_variables(
   """
   where = "detectron2_to_variables"
   names = detectron2_names(
-    n for n in state_dict if not n.endswith("num_batches_tracked")
+    n
+    for n in state_dict
+    if not n.endswith("num_batches_tracked") and not _SETTINGS.search(n)
   )
   prefix = "coarse." if isinstance(module, pointrend.PointRend) else ""
   state: dict[str, np.ndarray] = {}
@@ -171,6 +212,8 @@ def detectron2_to_variables(
       new = prefix + new
     if new in state:
       raise WeightsError(f"{where}: two names stand for {new!r}.")
+    if isinstance(module, rcnn.RCNN):
+      array = _background_first(new, array)
     state[new] = array
   target = convert.target_tree(module)
   for name, shape in convert.target_shapes(target).items():
@@ -186,6 +229,16 @@ def detectron2_to_variables(
   )
 
 
+def _background_first(name: str, array: np.ndarray) -> np.ndarray:
+  """Rows of a detector's classes with the background before them."""
+  if name.startswith(_CLASSES):
+    return np.roll(array, 1, 0)
+  for start, rows in ((_BOXES, 4), (_MASKS, 1)):
+    if name.startswith(start):
+      return np.pad(array, [(rows, 0)] + [(0, 0)] * (array.ndim - 1))
+  return array
+
+
 def from_detectron2(
   name: str,
   source: str | os.PathLike[str] | Mapping[str, Any],
@@ -194,13 +247,15 @@ def from_detectron2(
   dtype: Any = jnp.float32,
   **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """Makes a segmentation network with weights of detectron2.
+  """Makes a segmentation network or a detector with weights of detectron2.
 
   Args:
     name: "pointrend_semantic_fpn_resnet101", "semantic_fpn_resnet50",
-      "deeplabv3_r103", "deeplabv3_plus_r103" or one of their kin.
+      "deeplabv3_r103", "deeplabv3_plus_r103",
+      "detectron2_maskrcnn_r50_fpn" or one of their kin.
     source: a ``.pkl`` or ``.pth`` file, or a mapping name -> array.
-    num_classes: length of the scores; by default that of the weights.
+    num_classes: length of the scores, of a detector with the background; by
+      default that of the weights.
     dtype: floating type of the parameters; batch statistics stay float32.
     **arguments: further arguments of the constructor.
 
@@ -228,7 +283,11 @@ def from_detectron2(
     )
   state = source if isinstance(source, Mapping) else read_state_dict(source)
   if num_classes is None:
-    ends = "sem_seg_head.predictor.bias", "coarse_sem_seg_head.predictor.bias"
+    ends = (
+      "sem_seg_head.predictor.bias",
+      "coarse_sem_seg_head.predictor.bias",
+      "box_predictor.cls_score.bias",
+    )
     for key, array in state.items():
       if key.endswith(ends):
         num_classes = len(np.asarray(array))

@@ -1,0 +1,239 @@
+"""Mask R-CNN as detectron2 has it, in plain torch; written for this test.
+
+Parameters are drawn when they are first asked for, by detectron2's names, so
+that the network is written down once. `calibrate` gives the norms the
+statistics of a picture and spreads the last layers.
+"""
+
+import PIL.Image
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tests.parity.torchvision_shim import torchvision
+from vision_jax import weights
+
+MEAN = (103.53, 116.28, 123.675)
+
+
+class MaskRCNN:
+  """One picture at a time; `found = net(bytes [H, W, 3], RGB)`."""
+
+  def __init__(self, blocks=(3, 4, 6, 3), classes=5, groups=1, group_width=64,
+               stride_in_1x1=True, std=(1.0, 1.0, 1.0), min_size=128,
+               max_size=224, proposals=(200, 80)):  # fmt: skip
+    self.blocks, self.classes = blocks, classes
+    self.groups, self.group_width = groups, group_width
+    self.stride_in_1x1, self.std = stride_in_1x1, std
+    self.min_size, self.max_size = min_size, max_size
+    self.proposals = proposals
+    self.state = {}
+    self.learning = False
+
+  def get(self, name, *shape):
+    if name not in self.state:
+      array = weights.random_array(name, shape)
+      self.state[name] = torch.from_numpy(array)
+    return self.state[name]
+
+  def spread(self, name, y, deviation):
+    """Calibration of a last layer; axis 1 of `y` are its channels."""
+    if not self.learning or name in self.done:
+      return y
+    self.done.add(name)
+    mean = y.mean([k for k in range(y.ndim) if k != 1])
+    centred = y - mean.reshape(1, -1, *[1] * (y.ndim - 2))
+    factor = deviation / centred.std()
+    self.state[f"{name}.weight"] *= factor
+    bias = self.state[f"{name}.bias"]
+    self.state[f"{name}.bias"] = (bias - mean) * factor
+    return centred * factor
+
+  def conv(self, name, x, out, size, stride=1, groups=1, norm=False):
+    shape = (out, x.shape[1] // groups, size, size)
+    bias = None if norm else self.get(f"{name}.bias", out)
+    x = F.conv2d(x, self.get(f"{name}.weight", *shape), bias, stride,
+                 size // 2, groups=groups)  # fmt: skip
+    if not norm:
+      return x
+    names = ("weight", "bias", "running_mean", "running_var")
+    w, b, mean, var = (self.get(f"{name}.norm.{n}", out) for n in names)
+    if self.learning:
+      mean[:] = x.mean((0, 2, 3))
+      var[:] = x.var((0, 2, 3), unbiased=False)
+      var += var.mean()
+    scale = w / torch.sqrt(var + 1e-5)
+    shift = b - mean * scale
+    return x * scale[:, None, None] + shift[:, None, None]
+
+  def backbone(self, x):
+    top = "backbone.bottom_up"
+    x = F.relu(self.conv(f"{top}.stem.conv1", x, 64, 7, 2, norm=True))
+    x = F.max_pool2d(x, 3, 2, 1)
+    maps = []
+    for stage, count in enumerate(self.blocks):
+      width, out = 64 * 2**stage, 256 * 2**stage
+      width = width * self.group_width // 64 * self.groups
+      for k in range(count):
+        name = f"{top}.res{stage + 2}.{k}"
+        stride = 2 if stage and not k else 1
+        first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
+        y = F.relu(self.conv(f"{name}.conv1", x, width, 1, first, norm=True))
+        y = F.relu(self.conv(f"{name}.conv2", y, width, 3, second, self.groups,
+                             norm=True))  # fmt: skip
+        y = self.conv(f"{name}.conv3", y, out, 1, norm=True)
+        if not k:
+          x = self.conv(f"{name}.shortcut", x, out, 1, stride, norm=True)
+        x = F.relu(x + y)
+      maps.append(x)
+    levels, above = {}, None
+    for k in (5, 4, 3, 2):
+      here = self.conv(f"backbone.fpn_lateral{k}", maps[k - 2], 256, 1)
+      if above is not None:
+        here = here + F.interpolate(above, scale_factor=2.0, mode="nearest")
+      above = here
+      levels[k] = self.conv(f"backbone.fpn_output{k}", here, 256, 3)
+    levels[6] = F.max_pool2d(levels[5], 1, 2, 0)
+    return [levels[k] for k in (2, 3, 4, 5, 6)]
+
+  def propose(self, maps, size):
+    head = "proposal_generator.rpn_head"
+    boxes, scores, numbers = [], [], []
+    for k, x in enumerate(maps):
+      t = F.relu(self.conv(f"{head}.conv", x, 256, 3))
+      name = f"{head}.objectness_logits"
+      logits = self.spread(name, self.conv(name, t, 3, 1), 2.0)
+      name = f"{head}.anchor_deltas"
+      deltas = self.spread(name, self.conv(name, t, 12, 1), 0.3)
+      high, wide = x.shape[-2:]
+      area, stride = (32.0 * 2**k) ** 2, 4 * 2**k
+      cells = []
+      for ratio in (0.5, 1.0, 2.0):
+        w = (area / ratio) ** 0.5
+        cells.append([-w / 2, -ratio * w / 2, w / 2, ratio * w / 2])
+      y, x0 = torch.meshgrid(
+        torch.arange(high) * stride, torch.arange(wide) * stride, indexing="ij"
+      )
+      shift = torch.stack([x0, y, x0, y], -1).reshape(-1, 1, 4)
+      anchors = (shift + torch.tensor(cells)).reshape(-1, 4)
+      logits = logits.permute(0, 2, 3, 1).reshape(-1)
+      deltas = deltas.reshape(3, 4, high, wide).permute(2, 3, 0, 1)
+      box = _decode(deltas.reshape(-1, 4), anchors, (1.0, 1.0, 1.0, 1.0))
+      best = logits.topk(min(self.proposals[0], len(logits))).indices
+      boxes.append(box[best])
+      scores.append(logits[best])
+      numbers.append(torch.full((len(best),), k))
+    box, score = _clip(torch.cat(boxes), size), torch.cat(scores)
+    keep = ((box[:, 2:] - box[:, :2]) > 0).all(1)
+    box, score, number = box[keep], score[keep], torch.cat(numbers)[keep]
+    keep = torchvision.ops.batched_nms(box, score, number, 0.7)
+    return box[keep[: self.proposals[1]]]
+
+  def pool(self, maps, boxes, size):
+    side = ((boxes[:, 2:] - boxes[:, :2]).prod(1)).sqrt()
+    level = torch.floor(4 + torch.log2(side / 224 + 1e-8)).clamp(2, 5) - 2
+    out = torch.zeros(len(boxes), 256, size, size)
+    for k in range(4):
+      rows = torch.where(level == k)[0]
+      rois = torch.cat([torch.zeros(len(rows), 1), boxes[rows]], 1)
+      out[rows] = torchvision.ops.roi_align(
+        maps[k], rois, size, 1 / (4 * 2**k), 0, aligned=True
+      )
+    return out
+
+  def dense(self, name, x, out):
+    weight = self.get(f"{name}.weight", out, x.shape[1])
+    return F.linear(x, weight, self.get(f"{name}.bias", out))
+
+  def __call__(self, image):
+    high, wide = image.shape[:2]
+    short = self.min_size
+    new = (short, short / high * wide) if high < wide else (
+      short / wide * high, short)  # fmt: skip
+    if max(new) > self.max_size:
+      new = [n * self.max_size / max(new) for n in new]
+    new = [int(n + 0.5) for n in new]
+    pixels = PIL.Image.fromarray(image).resize(
+      new[::-1], PIL.Image.Resampling.BILINEAR
+    )
+    x = torch.from_numpy(np.asarray(pixels)[..., ::-1].astype(np.float32))
+    x = (x - torch.tensor(MEAN)) / torch.tensor(self.std)
+    x = x.permute(2, 0, 1)[None]
+    x = F.pad(x, (0, -new[1] % 32, 0, -new[0] % 32))
+    with torch.no_grad():
+      maps = self.backbone(x)
+      boxes, scores, labels = self.boxes(maps, new)
+      masks = self.masks(maps, boxes, labels)
+    ratio = torch.tensor([wide / new[1], high / new[0]] * 2)
+    boxes = _clip(boxes * ratio, (high, wide))
+    return {
+      "boxes": boxes.numpy(),
+      "scores": scores.numpy(),
+      "labels": labels.numpy() + 1,
+      "masks": _paste(masks, boxes, (high, wide)).numpy(),
+    }
+
+  def boxes(self, maps, size):
+    proposals = self.propose(maps, size)
+    x = self.pool(maps, proposals, 7).flatten(1)
+    for k in (1, 2):
+      x = F.relu(self.dense(f"roi_heads.box_head.fc{k}", x, 1024))
+    name = "roi_heads.box_predictor.cls_score"
+    logits = self.spread(name, self.dense(name, x, self.classes + 1), 2.0)
+    name = "roi_heads.box_predictor.bbox_pred"
+    deltas = self.spread(name, self.dense(name, x, 4 * self.classes), 1.0)
+    scores = logits.softmax(1)[:, :-1]
+    box = _decode(
+      deltas.reshape(-1, 4),
+      proposals.repeat_interleave(self.classes, 0),
+      (10.0, 10.0, 5.0, 5.0),
+    )
+    box = _clip(box, size).reshape(-1, self.classes, 4)
+    row, label = torch.where(scores > 0.05)
+    box, score = box[row, label], scores[row, label]
+    keep = torchvision.ops.batched_nms(box, score, label, 0.5)[:100]
+    return box[keep], score[keep], label[keep]
+
+  def masks(self, maps, boxes, labels):
+    x = self.pool(maps, boxes, 14)
+    head = "roi_heads.mask_head"
+    for k in (1, 2, 3, 4):
+      x = F.relu(self.conv(f"{head}.mask_fcn{k}", x, 256, 3))
+    weight = self.get(f"{head}.deconv.weight", 256, 256, 2, 2)
+    bias = self.get(f"{head}.deconv.bias", 256)
+    x = F.relu(F.conv_transpose2d(x, weight, bias, 2))
+    name = f"{head}.predictor"
+    x = self.spread(name, self.conv(name, x, self.classes, 1), 2.0)
+    return x[torch.arange(len(x)), labels].sigmoid()
+
+  def calibrate(self, image):
+    """Statistics and last layers from one picture."""
+    self.learning, self.done = True, set()
+    self(image)
+    self.learning = False
+
+
+def _decode(deltas, anchors, factors):
+  sides = anchors[:, 2:] - anchors[:, :2]
+  center = anchors[:, :2] + 0.5 * sides
+  deltas = deltas / torch.tensor(factors)
+  center = deltas[:, :2] * sides + center
+  sides = torch.exp(deltas[:, 2:].clamp(max=np.log(1000 / 16))) * sides
+  return torch.cat([center - 0.5 * sides, center + 0.5 * sides], 1)
+
+
+def _clip(boxes, size):
+  limit = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
+  return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def _paste(masks, boxes, size):
+  """grid_sample at the centres of pixels."""
+  high, wide = size
+  x1, y1, x2, y2 = (boxes[:, k, None] for k in range(4))
+  y = (torch.arange(high) + 0.5 - y1) / (y2 - y1) * 2 - 1
+  x = (torch.arange(wide) + 0.5 - x1) / (x2 - x1) * 2 - 1
+  grid = torch.stack(
+    [x[:, None].expand(-1, high, -1), y[:, :, None].expand(-1, -1, wide)], -1
+  )
+  return F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
