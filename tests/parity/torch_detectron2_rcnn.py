@@ -5,8 +5,8 @@ that the network is written down once. `calibrate` gives the norms the
 statistics of a picture and spreads the last layers.
 """
 
-import PIL.Image
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 
