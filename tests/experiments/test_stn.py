@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+from PIL import Image
 
-from experiments.stn import distortions, networks, train, training
+from experiments.stn import (
+  distortions,
+  networks,
+  pictures,
+  table,
+  train,
+  training,
+  volumes,
+)
 from vision_jax import data
 
 
@@ -184,3 +193,84 @@ def test_error_percent():
   expected = 100 * np.mean(logits.argmax(-1) != labels)
   got = training.error_percent(network, variables, (images, labels), batch=16)
   np.testing.assert_allclose(got, expected)
+
+
+def test_table_goes_on_where_it_was(tmp_path, quick_compile, capsys):
+  run = train.Run(data_dir=str(tmp_path), tiny=True, progress=False)
+  args = table.Args(
+    kinds=("R",), models=("FCN",), out=str(tmp_path / "runs"), run=run
+  )
+  first = table.main(args)
+  files = sorted((tmp_path / "runs").iterdir())
+  assert [f.name for f in files] == [f"fcn_R_{seed}.json" for seed in range(3)]
+  files[0].write_text(files[0].read_text())  # untouched by the second time
+  times = [f.stat().st_mtime_ns for f in files]
+  assert table.main(args) == first
+  assert [f.stat().st_mtime_ns for f in files] == times
+  capsys.readouterr()
+
+
+def test_table_of_known_errors():
+  results = [
+    {"model": "CNN", "kind": "R", "error": error} for error in (2.0, 3.0, 4.0)
+  ]
+  results.append({"model": "ST-CNN Aff", "kind": "P", "error": 1.25})
+  assert table.format_table(results).splitlines() == [
+    "| test error, % | R | P |",
+    "| --- | --- | --- |",
+    "| CNN | 3.00 ± 1.00 |  |",
+    "| ST-CNN Aff |  | 1.25 |",
+  ]
+
+
+class TestVolumes:
+  def test_a_turn_equals_scipy(self):
+    """Whole volume, about its middle, by the same rotation."""
+    images = _digits()[:3]
+    got = volumes.turn(images, 0)
+    assert got.shape == (3, 20, 20, 20)
+    small = images.reshape(3, 14, 2, 14, 2).mean((2, 4))
+    for index in range(3):
+      flat = np.zeros((20, 20, 20))
+      flat[7:13, 3:17, 3:17] = small[index]
+      # (x, y, z) of the rotation are axes 2, 1, 0 of the volume.
+      matrix = volumes.draw_rotation(0, index)[::-1, ::-1]
+      middle = np.full(3, 9.5)
+      expected = scipy.ndimage.affine_transform(
+        flat, matrix, middle - matrix @ middle, order=1
+      )
+      np.testing.assert_allclose(got[index], expected, atol=1.01)
+
+  def test_equal_budgets(self):
+    counts = [
+      networks.count_parameters(volumes.make_network(flag), (20,) * 3)
+      for flag in (False, True)
+    ]
+    assert 0.9 * counts[0] < counts[1] <= counts[0]
+
+  def test_tiny_run(self, tmp_path, quick_compile, capsys):
+    run = train.Run(data_dir=str(tmp_path), tiny=True, progress=False)
+    path = tmp_path / "volumes.png"
+    errors = volumes.main(
+      volumes.Args(
+        num_train=64,
+        num_test=20,
+        num_seeds=1,
+        num_steps=2,
+        figure=str(path),
+        run=run,
+      )
+    )
+    assert "| ST-FCN Aff |" in capsys.readouterr().out
+    assert all(0 <= e <= 100 for both in errors.values() for e in both)
+    assert np.asarray(Image.open(path).convert("L")).std() > 10
+
+
+def test_pictures_and_film(tmp_path, quick_compile, capsys, monkeypatch):
+  monkeypatch.setattr(pictures, "_ROWS", (("RTS", "Aff"),))
+  run = train.Run(data_dir=str(tmp_path), tiny=True, progress=False)
+  args = pictures.Args(out=str(tmp_path / "out"), frames=3, run=run)
+  grid, film = pictures.main(args)
+  capsys.readouterr()
+  assert np.asarray(Image.open(grid).convert("L")).std() > 10
+  assert Image.open(film).n_frames == 3

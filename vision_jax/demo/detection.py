@@ -114,9 +114,7 @@ def detection_section(page: viz.Page) -> None:
   )
   section.table(
     ("measure", f"{_SCORED} test pictures"),
-    [
-      (name, f"{scores.summary[name]:.3f}") for name in ("AP", "AP50", "AP75")
-    ],
+    [(name, f"{scores.summary[name]:.3f}") for name in ("AP", "AP50", "AP75")],
   )
   section.table(
     ("class", "AP"),

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import data, metrics, viz, weights
@@ -86,11 +85,12 @@ def _run(
   error = np.linalg.norm(truth.warp0to1(xy0) - xy1, axis=1)
   known = ~np.isnan(error)
   correct = known & (error <= MAX_ERROR)
-  points0, points1 = (
-    np.asarray(k.xy)[np.asarray(k.valid)] for k in (k0, k1)
-  )
+  points0, points1 = (np.asarray(k.xy)[np.asarray(k.valid)] for k in (k0, k1))
   descriptors0, descriptors1 = (
     np.asarray(k.descriptors)[np.asarray(k.valid)] for k in (k0, k1)
+  )
+  score = metrics.matching_score(
+    points0, points1, descriptors0, descriptors1, truth
   )
   row = [
     method.name,
@@ -99,8 +99,7 @@ def _run(
     int(correct.sum()),
     f"{100 * correct.sum() / max(1, known.sum()):.0f} %",
     f"{metrics.repeatability(points0, points1, truth):.3f}",
-    f"""{metrics.matching_score(
-      points0, points1, descriptors0, descriptors1, truth):.3f}""",
+    f"{score:.3f}",
     f"{1000 * seconds:.0f} ms",
   ]
   return _Result(xy0, xy1, correct, int(known.sum()), row)
@@ -153,12 +152,10 @@ def _pair(
   results = [_run(method, *images, truth) for method in methods]
   for method, result in zip(methods, results, strict=True):
     section.figure(
-      viz.draw_matches(
-        *images, result.xy0, result.xy1, inliers=result.correct
-      ),
-      f"{method.name}: {int(result.correct.sum())} of {result.num_known} mutual "
-      f"matches with known truth are within {MAX_ERROR:.0f} pixels of it "
-      "(green).",
+      viz.draw_matches(*images, result.xy0, result.xy1, inliers=result.correct),
+      f"{method.name}: {int(result.correct.sum())} of {result.num_known} "
+      f"mutual matches with known truth are within {MAX_ERROR:.0f} pixels of "
+      "it (green).",
     )
   section.table(_HEADERS, [result.row for result in results], strong=[0])
   section.seconds = time.perf_counter() - started
@@ -199,9 +196,10 @@ def elf_section(page: viz.Page) -> None:
     page,
     methods,
     "Stereo: scored against the true disparity",
-    "The Middlebury motorcycle, at most 500 points for every method. A match is correct if it lies within "
-    f"{MAX_ERROR:.0f} pixels of where the measured disparity puts the point; "
-    "points without a measurement count neither way.",
+    "The Middlebury motorcycle, at most 500 points for every method. A match "
+    f"is correct if it lies within {MAX_ERROR:.0f} pixels of where the "
+    "measured disparity puts the point; points without a measurement count "
+    "neither way.",
     (stereo.left, stereo.right),
     metrics.disparity_ground_truth(stereo.disparity),
   )

@@ -41,12 +41,20 @@ def _warps(page: Page) -> None:
   warps.warps_section(page)
 
 
+def _transformers(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import transformers
+
+  transformers.transformers_section(page)
+
+
 # Name on the command line -> what adds to the page, in the order of the page.
 SECTIONS: Mapping[str, SectionFunction] = {
   "elf": _elf,
   "elf_scores": _elf_scores,
   "generated_sets": _generated_sets,
   "warps": _warps,
+  "transformers": _transformers,
 }
 
 

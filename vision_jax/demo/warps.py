@@ -28,9 +28,7 @@ def _warps(image: jax.Array) -> dict[str, jax.Array]:
   turn = ops.similarity_matrix(
     np.deg2rad(20.0), sense="pull_ccw", scale=1.2, center=middle
   )
-  corners = jnp.array(
-    [[0.0, 0], [width, 0], [width, height], [0, height]]
-  )
+  corners = jnp.array([[0.0, 0], [width, 0], [width, height], [0, height]])
   seen = corners + jnp.array([[60, 20], [-20, 70], [-10, -50], [0, 0]])
   tilt = ops.homography_from_corners(corners, source=seen)
   # A floor up to a horizon at row 60: w = 0.005 y - 0.3.
@@ -150,7 +148,8 @@ def warps_section(page: viz.Page) -> None:
   warped = _warps(_photograph())
   section.figure(
     viz.image_grid(list(warped.values()), titles=list(warped), columns=2),
-    "One photograph through four warps. What lies behind the horizon is filled.",
+    "One photograph through four warps. What lies behind the horizon is "
+    "filled.",
   )
   shrunk = _shrunk()
   section.figure(
@@ -161,8 +160,9 @@ def warps_section(page: viz.Page) -> None:
   pictures, error = _registered()
   section.figure(
     viz.image_grid(list(pictures.values()), titles=list(pictures), columns=3),
-    "Registration by descent on a homography over a pyramid: the other picture "
-    f"lies on the first within {error:.3f} pixels, on average of what both show.",
+    "Registration by descent on a homography over a pyramid: the other "
+    f"picture lies on the first within {error:.3f} pixels, on average of what "
+    "both show.",
   )
   section.table(
     (

@@ -85,7 +85,8 @@ def test_without_usable_objects(parts, changes):
   assert all(np.isfinite(total) for total, _ in terms.values())
   assert terms["box"][0] == terms["rpn_box"][0] == 0
   assert terms["mask"] == terms["keypoint"] == (0, 0)
-  assert terms["classifier"][1] > 0 and terms["objectness"][1] > 0
+  assert terms["classifier"][1] > 0
+  assert terms["objectness"][1] > 0
 
 
 def test_objects_outside_the_picture(parts):
@@ -97,7 +98,8 @@ def test_rows_that_are_no_picture_do_not_count(parts):
   both = _run(parts)
   one = _run(parts, valid=np.array([True, False]))
   none = _run(parts, valid=np.zeros(2, bool))
-  assert none["objectness"] == (0, 0) and none["classifier"] == (0, 0)
+  assert none["objectness"] == (0, 0)
+  assert none["classifier"] == (0, 0)
   assert one["objectness"][1] < both["objectness"][1]
 
 
@@ -114,7 +116,7 @@ def test_draws_follow_the_number_of_the_picture(parts):
 def test_what_a_detector_needs():
   module, variables = tiny.make(**HEADS)
   batch = {k: v for k, v in tiny.pictures(1).items() if k != "masks"}
-  with pytest.raises(ValueError, match="`batch` must have .*masks"):
+  with pytest.raises(ValueError, match=r"`batch` must have .*masks"):
     rcnn.loss(
       module,
       variables["params"],
