@@ -114,7 +114,7 @@ def test_draws_follow_the_number_of_the_picture(parts):
 def test_what_a_detector_needs():
   module, variables = tiny.make(**HEADS)
   batch = {k: v for k, v in tiny.pictures(1).items() if k != "masks"}
-  with pytest.raises(ValueError, match="`batch` must have .*masks"):
+  with pytest.raises(ValueError, match=r"`batch` must have .*masks"):
     rcnn.loss(
       module,
       variables["params"],
