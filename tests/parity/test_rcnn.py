@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.parity import torch_detectron2_rcnn
-from tests.parity.rcnn_models import blocks_image, build
+from tests.parity.rcnn_models import blocks_image, build, decided_image
 from vision_jax import weights
 from vision_jax.systems import rcnn
 
@@ -52,12 +52,13 @@ def _compare(found, expected):
   ],
 )
 def test_faster_rcnn(name):
-  net, module, variables = build(name)
+  large = {"min_size": 256, "max_size": 384} if "mobilenet" in name else {}
+  net, module, variables = build(name, **large)
   rng = np.random.default_rng(0)
   for size in SIZES:
-    image = blocks_image(rng, *size)
+    image, expected = decided_image(net, rng, size, _torch)
     (found,) = rcnn.predict(module, variables, [image])
-    _compare(found, _torch(net, image))
+    _compare(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,7 @@ def test_mask_rcnn(name):
   net, module, variables = build(name)
   rng = np.random.default_rng(1)
   for size in SIZES:
-    image = blocks_image(rng, *size)
-    expected = _torch(net, image)
+    image, expected = decided_image(net, rng, size, _torch)
     (found,) = rcnn.predict(module, variables, [image])
     found = _compare(found, expected)
     masks = expected["masks"][:, 0]
@@ -97,8 +97,7 @@ def test_keypoint_rcnn():
   rng = np.random.default_rng(2)
   total = 0
   for size in SIZES:
-    image = blocks_image(rng, *size)
-    expected = _torch(net, image)
+    image, expected = decided_image(net, rng, size, _torch)
     (found,) = rcnn.predict(module, variables, [image])
     found = _compare(found, expected)
     assert found["keypoints"].shape == expected["keypoints"].shape
@@ -149,6 +148,10 @@ def test_batches_give_what_single_pictures_give():
     np.testing.assert_allclose(a["scores"], b["scores"], atol=2e-5)
 
 
+def _bytes(image):
+  return (255 * image).astype(np.uint8)
+
+
 @pytest.mark.parametrize(
   ("name", "options"),
   [
@@ -168,10 +171,10 @@ def test_batches_give_what_single_pictures_give():
 def test_detectron2_mask_rcnn(name, options):
   net = torch_detectron2_rcnn.MaskRCNN(**options)
   rng = np.random.default_rng(0)
-  net.calibrate((255 * blocks_image(rng, 128, 160)).astype(np.uint8))
+  net.calibrate(_bytes(blocks_image(rng, 128, 160)))
   state = {k: v.numpy() for k, v in net.state.items()}
   module, variables = weights.from_detectron2(
-    name, state, min_size=128, max_size=224, rpn_pre_test=200, rpn_post_test=80
+    name, state, min_size=128, max_size=224, rpn_pre_test=200, rpn_post_test=40
   )
   for size in SIZES[:4]:
     image = (255 * blocks_image(rng, *size)).astype(np.uint8)

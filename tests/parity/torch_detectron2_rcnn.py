@@ -21,7 +21,7 @@ class MaskRCNN:
 
   def __init__(self, blocks=(3, 4, 6, 3), classes=5, groups=1, group_width=64,
                stride_in_1x1=True, std=(1.0, 1.0, 1.0), min_size=128,
-               max_size=224, proposals=(200, 80)):  # fmt: skip
+               max_size=224, proposals=(200, 40)):  # fmt: skip
     self.blocks, self.classes = blocks, classes
     self.groups, self.group_width = groups, group_width
     self.stride_in_1x1, self.std = stride_in_1x1, std
@@ -126,7 +126,7 @@ class MaskRCNN:
     box, score = _clip(torch.cat(boxes), size), torch.cat(scores)
     keep = ((box[:, 2:] - box[:, :2]) > 0).all(1)
     box, score, number = box[keep], score[keep], torch.cat(numbers)[keep]
-    keep = torchvision.ops.batched_nms(box, score, number, 0.7)
+    keep = torchvision.ops.boxes.batched_nms(box, score, number, 0.7)
     return box[keep[: self.proposals[1]]]
 
   def pool(self, maps, boxes, size):
@@ -191,7 +191,7 @@ class MaskRCNN:
     box = _clip(box, size).reshape(-1, self.classes, 4)
     row, label = torch.where(scores > 0.05)
     box, score = box[row, label], scores[row, label]
-    keep = torchvision.ops.batched_nms(box, score, label, 0.5)[:100]
+    keep = torchvision.ops.boxes.batched_nms(box, score, label, 0.5)[:100]
     return box[keep], score[keep], label[keep]
 
   def masks(self, maps, boxes, labels):
