@@ -79,12 +79,15 @@ class Yolo:
   Attributes:
     ignore_threshold: overlap above which a prediction without an object gets
       no loss of objectness: 0.5 in the paper, 0.7 in darknet's file for COCO.
+    match_threshold: overlap of the sides above which further anchors answer for
+      an object; 1 is darknet's YOLOv3, 0.213 its YOLOv4.
     coordinates: loss of the middle of a box, "bce" as darknet or "mse".
     objectness: share of anchors with an object that the network believes in at
       first, in all classes alike; 0.5, and of each class 0.5, is darknet's.
   """
 
   ignore_threshold: float = 0.5
+  match_threshold: float = 1.0
   coordinates: Literal["bce", "mse"] = "bce"
   objectness: float = 0.01
 

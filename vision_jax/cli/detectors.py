@@ -5,7 +5,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vision_jax.cli.support import UserError
 
@@ -79,6 +79,7 @@ def load_detector(
   if model not in yolo.MODELS and model not in rcnn.MODELS:
     known = ", ".join((*yolo.MODELS, *rcnn.MODELS))
     raise UserError(f"unknown detector '{model}'; known: {known}")
+  module: Any
   module, variables, _ = weights.resolve(model, source, seed=seed)
   if model in yolo.MODELS:
     names, ids = _classes(module.num_classes, model, source, class_file)
