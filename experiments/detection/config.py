@@ -18,7 +18,11 @@ class Data:
     test: split to evaluate on.
     size: (height, width) the network is trained on, pixels.
     augment: "symmetries" (of the square), "jitter" (darknet's: aspect, place,
-      colours, mirror), "flip" (mirror) or "none".
+      colours, mirror), "shortest" (shorter side drawn from `sides`, mirror,
+      upper left on the canvas), "flip" (letterbox, mirror) or "none".
+    sides: lengths of the shorter side, for "shortest"; the longer one stays
+      within `size`.
+    masks: read masks as well.
     max_objects: objects of a picture that are kept, the largest.
     num_threads: batches read at a time; None is one a core.
     num_workers: processes that read; 0 reads with threads.
@@ -30,7 +34,11 @@ class Data:
   train: str = "train"
   test: str = "test"
   size: tuple[int, int] = (128, 128)
-  augment: Literal["symmetries", "jitter", "flip", "none"] = "symmetries"
+  augment: Literal["symmetries", "jitter", "shortest", "flip", "none"] = (
+    "symmetries"
+  )
+  sides: tuple[int, ...] = (800,)
+  masks: bool = False
   max_objects: int = 8
   num_threads: int | None = 1
   num_workers: int = 0
@@ -71,12 +79,15 @@ class Yolo:
   Attributes:
     ignore_threshold: overlap above which a prediction without an object gets
       no loss of objectness: 0.5 in the paper, 0.7 in darknet's file for COCO.
+    match_threshold: overlap of the sides above which further anchors answer for
+      an object; 1 is darknet's YOLOv3, 0.213 its YOLOv4.
     coordinates: loss of the middle of a box, "bce" as darknet or "mse".
     objectness: share of anchors with an object that the network believes in at
       first, in all classes alike; 0.5, and of each class 0.5, is darknet's.
   """
 
   ignore_threshold: float = 0.5
+  match_threshold: float = 1.0
   coordinates: Literal["bce", "mse"] = "bce"
   objectness: float = 0.01
 

@@ -56,11 +56,9 @@ def find_set(
   return pathlib.Path(distributed.on_first_process(draw))
 
 
-def open_split(
-  config: Data, path: pathlib.Path, split: str, *, more: Sequence[str] = ()
-) -> Any:
-  """The pictures and objects of a split; `more`: further features."""
-  features = (*_FEATURES, *more)
+def open_split(config: Data, path: pathlib.Path, split: str) -> Any:
+  """The pictures and objects of a split."""
+  features = (*_FEATURES, "masks") if config.masks else _FEATURES
   if config.name == "coco":
     return data.open_coco(
       path / split,
@@ -95,34 +93,51 @@ def clean(
   for name in ("crowd", "difficult"):
     if name in example:
       keep &= ~np.asarray(example[name], bool)
-  return {
+  new = {
     "image": example["image"],
     "boxes": example["boxes"][keep],
     "labels": labels[keep].astype(np.int32),
   }
+  if "masks" in example:
+    new["masks"] = example["masks"][keep]
+  return new
 
 
 def square_symmetry(
   example: dict[str, Any], rng: np.random.Generator
 ) -> dict[str, Any]:
-  """One of the eight symmetries of the square, of picture and boxes."""
-  mirror, swap = rng.random() < 0.5, rng.random() < 0.5
-  turn = rng.random() < 0.5
-  image, boxes = example["image"], example["boxes"]
-  height, width = image.shape[:2]
-  x1, y1, x2, y2 = boxes.T
+  """One of the eight symmetries of the square, of the whole example."""
+  mirror, turn, swap = (rng.random(3) < 0.5).tolist()
+  height, width = example["image"].shape[:2]
+  x1, y1, x2, y2 = example["boxes"].T
   if mirror:
-    image, (x1, x2) = image[:, ::-1], (width - x2, width - x1)
+    x1, x2 = width - x2, width - x1
   if turn:
-    image, (y1, y2) = image[::-1], (height - y2, height - y1)
+    y1, y2 = height - y2, height - y1
   if swap:
-    image = image.swapaxes(0, 1)
     x1, y1, x2, y2 = y1, x1, y2, x2
-  return {
-    **example,
-    "image": np.ascontiguousarray(image),
-    "boxes": np.stack([x1, y1, x2, y2], -1).astype(np.float32),
-  }
+  new = {**example, "boxes": np.stack([x1, y1, x2, y2], -1).astype(np.float32)}
+  for name, first in (("image", 0), ("masks", 1)):  # the axis of the rows
+    if name in example:
+      value = example[name]
+      value = np.flip(value, first + 1) if mirror else value
+      value = np.flip(value, first) if turn else value
+      value = value.swapaxes(first, first + 1) if swap else value
+      new[name] = np.ascontiguousarray(value)
+  return new
+
+
+def shortest(
+  example: dict[str, Any],
+  rng: np.random.Generator,
+  *,
+  sides: tuple[int, ...],
+  size: tuple[int, int],
+) -> dict[str, Any]:
+  """The shorter side drawn from `sides`, then padded to the canvas."""
+  side = int(rng.choice(sides))
+  new = data.resize_shortest(example, side, longest=min(size))
+  return data.pad_example(new, image_size=size)
 
 
 def darknet_jitter(
@@ -169,6 +184,10 @@ def train_transforms(config: Data, num_classes: int) -> list[Any]:
       functools.partial(darknet_jitter, size=config.size),
       darknet_colours,
       data.random_flip(),
+    ],
+    "shortest": [
+      data.random_flip(),
+      functools.partial(shortest, sides=config.sides, size=config.size),
     ],
     "flip": [fit, data.random_flip()],
     "none": [fit],

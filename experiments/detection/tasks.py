@@ -2,8 +2,8 @@
 
 from types import ModuleType
 
-from experiments.detection import yolo_task
-from vision_jax.systems import yolo
+from experiments.detection import rcnn_task, yolo_task
+from vision_jax.systems import rcnn, yolo
 
 __all__ = ["find_task"]
 
@@ -16,7 +16,9 @@ def find_task(model: str) -> ModuleType:
   """
   if model in yolo.MODELS:
     return yolo_task
+  if model in rcnn.MODELS:
+    return rcnn_task
   raise ValueError(
-    f"find_task: `model` must be one of {', '.join(yolo.MODELS)}, got "
-    f"{model!r}."
+    "find_task: `model` must be one of "
+    f"{', '.join((*yolo.MODELS, *rcnn.MODELS))}, got {model!r}."
   )

@@ -140,7 +140,10 @@ def make_evaluation(
         progress=run.progress,
       )
       evaluated[step] = scoring.score(
-        pairs, num_classes=len(source.class_names), metric=config.metric
+        pairs,
+        num_classes=len(source.class_names),
+        metric=config.metric,
+        kinds=("boxes", "masks") if config.data.masks else ("boxes",),
       )
     return evaluated[step]
 

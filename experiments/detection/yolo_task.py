@@ -77,6 +77,7 @@ def make_loss(config: Config, module: Any):
     image_size=config.data.size,
     anchors=module.anchors,
     ignore_threshold=config.yolo.ignore_threshold,
+    match_threshold=config.yolo.match_threshold,
     coordinates=config.yolo.coordinates,
   )
 

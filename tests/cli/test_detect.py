@@ -1,12 +1,14 @@
 """Tests of `vision-jax detect`."""
 
 import json
+from unittest import mock
 
 import numpy as np
 from pycocotools.coco import COCO
 
 from tests.cli import command_case
 from vision_jax import data, weights
+from vision_jax.cli import detect, detectors
 from vision_jax.systems import yolo
 
 ARGUMENTS = {
@@ -86,6 +88,28 @@ class DetectTest(command_case.CommandCase):
     self.assertIn("2 failed", result.out)
     self.assertLen(self._content()["images"], 1)
     self.assertEqual([p.name for p in self.out.iterdir()], ["detections.json"])
+
+  def test_masks_and_keypoints(self):
+    found = {
+      "boxes": np.array([[2.0, 3, 10, 9]], np.float32),
+      "labels": np.array([1]),
+      "scores": np.array([0.5], np.float32),
+      "masks": np.zeros((1, 20, 30), bool),
+      "keypoints": np.full((1, 17, 3), 5.0, np.float32),
+    }
+    found["masks"][0, 3:9, 2:8] = True
+    detector = detectors.Detector(lambda images: [found], NAMES, (3, 5, 9))
+    with mock.patch.object(detect, "load_detector", return_value=detector):
+      picture = self.save("a.png", np.full((20, 30, 3), 0.5))
+      self.assertEqual(self._run(picture).code, 0)
+    (entry,) = self._content()["annotations"]
+    self.assertEqual((entry["category_id"], entry["area"]), (5, 36.0))
+    np.testing.assert_array_equal(
+      data.rle_to_mask(entry["segmentation"]), found["masks"][0]
+    )
+    self.assertLen(entry["keypoints"], 51)
+    drawn = data.read_image(self.out / "a.png")
+    self.assertGreater(np.abs(drawn - 0.5).max(), 0.1)
 
   def test_names_of_classes(self):
     good = self.save("good.png", command_case.photograph(64, 96))

@@ -12,6 +12,10 @@ class ClassesTest(absltest.TestCase):
     self.assertEqual((names[0], ids[79]), ("person", 90))
     names, ids = detectors._classes(20, "yolov3", "random", None)
     self.assertEqual((names, ids), (data.VOC_CLASSES, tuple(range(1, 21))))
+    names, ids = detectors._classes(90, "yolov3", "random", None)
+    self.assertEqual((names[0], names[11], names[12]),
+                     ("person", "12", "stop sign"))  # fmt: skip
+    self.assertEqual(ids, tuple(range(1, 91)))
     names, ids = detectors._classes(3, "yolov3", "random", None)
     self.assertEqual((names, ids), (("1", "2", "3"), (1, 2, 3)))
 

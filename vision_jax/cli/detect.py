@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["DetectOptions"]
 
 _FILE = "detections.json"
+# Of COCO's person: nose, eyes, ears, shoulders, elbows, wrists, hips, knees,
+# ankles, the left one first.
+_LIMBS = (
+  *((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10)),
+  *((5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +44,10 @@ class DetectOptions(CommonOptions):
   Attributes:
     images: Picture files, or folders (searched with all folders below).
     model: Detector: yolo_small (bundled, generated shapes), yolov3,
-      yolov3_spp, yolov3_tiny.
-    weights: "bundled", "random", or a file (.safetensors, darknet's .weights).
+      yolov3_spp, yolov3_tiny, fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
+      and others of the R-CNN family.
+    weights: "bundled", "random", a file (.safetensors, .pth, darknet's
+      .weights), or the name of published weights such as COCO_V1.
     seed: Seed of random weights.
     class_names: Text file with the name of a class in each line; by default
       those of the weights, or of COCO or VOC where the number of classes fits.
@@ -90,8 +98,8 @@ def _run(options: DetectOptions) -> int:
     options.weights,
     seed=options.seed,
     class_file=options.class_names,
-    score_threshold=options.score,
-    iou_threshold=options.overlap,
+    score=options.score,
+    overlap=options.overlap,
     max_detections=options.max_detections,
   )
   images, annotations, failed = _detect_all(options, detector, files)
@@ -191,20 +199,35 @@ def _detect_all(
     images.append(
       {"id": key, "file_name": name, "height": height, "width": width}
     )
-    for row, label in enumerate(found["labels"].tolist()):
-      x1, y1, x2, y2 = (float(v) for v in found["boxes"][row])
-      annotations.append(
-        {
-          "id": len(annotations) + 1,
-          "image_id": key,
-          "category_id": detector.category_ids[label],
-          "bbox": [x1, y1, x2 - x1, y2 - y1],
-          "area": (x2 - x1) * (y2 - y1),
-          "iscrowd": 0,
-          "score": float(found["scores"][row]),
-        }
-      )
+    for row in range(len(found["labels"])):
+      content = _annotation(found, row, detector)
+      ids = {"id": len(annotations) + 1, "image_id": key}
+      annotations.append({**ids, **content})
   return images, annotations, failed
+
+
+def _annotation(
+  found: "Mapping[str, np.ndarray]", row: int, detector: Detector
+) -> dict[str, Any]:
+  """An object as COCO has it, with its score."""
+  from vision_jax import data
+
+  x1, y1, x2, y2 = (float(v) for v in found["boxes"][row])
+  content: dict[str, Any] = {
+    "category_id": detector.category_ids[int(found["labels"][row])],
+    "bbox": [x1, y1, x2 - x1, y2 - y1],
+    "area": (x2 - x1) * (y2 - y1),
+    "iscrowd": 0,
+    "score": float(found["scores"][row]),
+  }
+  if "masks" in found:
+    content["segmentation"] = data.mask_to_rle(found["masks"][row])
+    content["area"] = float(found["masks"][row].sum())
+  if "keypoints" in found:
+    points = found["keypoints"][row]
+    content["keypoints"] = points.reshape(-1).tolist()
+    content["num_keypoints"] = int((points[:, 2] > 0).sum())
+  return content
 
 
 def _draw(
@@ -223,6 +246,8 @@ def _draw(
   picture: Any = image
   if "masks" in found:
     picture = viz.draw_masks(picture, found["masks"])
+  if "keypoints" in found and found["keypoints"].shape[1:] == (17, 3):
+    picture = viz.draw_skeletons(picture, found["keypoints"], _LIMBS)
   thickness = max(1, round(max(image.shape[:2]) / 400))
   picture = viz.draw_boxes(
     picture, found["boxes"], texts=texts, thickness=thickness

@@ -4,6 +4,10 @@ import dataclasses
 
 from experiments.detection.config import Config
 from experiments.detection.configs import (
+  faster_rcnn_coco,
+  faster_rcnn_small_shapes,
+  mask_rcnn_coco,
+  mask_rcnn_small_shapes,
   yolo_small_shapes,
   yolov3_coco,
   yolov3_tiny_coco,
@@ -12,7 +16,16 @@ from experiments.detection.configs import (
 
 __all__ = ["CONFIGS", "SUMMARIES", "name_of", "tiny"]
 
-_FILES = (yolo_small_shapes, yolov3_coco, yolov3_tiny_coco, yolov3_voc)
+_FILES = (
+  yolo_small_shapes,
+  faster_rcnn_small_shapes,
+  mask_rcnn_small_shapes,
+  faster_rcnn_coco,
+  mask_rcnn_coco,
+  yolov3_coco,
+  yolov3_tiny_coco,
+  yolov3_voc,
+)
 CONFIGS: dict[str, Config] = {
   file.__name__.rpartition(".")[2]: file.get_config() for file in _FILES
 }
@@ -24,9 +37,13 @@ SUMMARIES: dict[str, str] = {
 def name_of(config: Config) -> str:
   """The file that a config, perhaps changed, comes from."""
   for name, other in CONFIGS.items():
-    if (config.model, config.data.name) == (other.model, other.data.name):
+    if _kind(config) == _kind(other):
       return name
   return config.model
+
+
+def _kind(config: Config) -> tuple[str, str, bool]:
+  return config.model, config.data.name, config.data.masks
 
 
 def tiny(config: Config) -> Config:

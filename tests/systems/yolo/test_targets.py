@@ -52,6 +52,46 @@ class AssignTest(chex.TestCase):
         assigned += positive.sum()
     self.assertGreater(assigned, 20)
 
+  def test_further_anchors_that_fit(self):
+    # Overlaps of the sides with (40, 36): 1, 0.48; (10, 12): 0.083; (20, 16):
+    # 0.22; the second box fits (10, 12) and comes later.
+    boxes = jnp.array([[10.0, 10, 50, 46], [25, 22, 35, 34]])
+    found = yolo.assign_objects(
+      boxes,
+      jnp.array([1, 2]),
+      jnp.array([True, True]),
+      image_size=SIZE,
+      grids=GRIDS,
+      anchors=ANCHORS,
+      num_classes=4,
+      match_threshold=0.2,
+    )
+    positive = [np.argwhere(np.asarray(t.positive)).tolist() for t in found]
+    self.assertEqual(positive[0], [[0, 0, 0], [0, 0, 1]])
+    # The second object is near (20, 16) too, overlap 0.375, and comes later.
+    self.assertEqual(positive[1], [[1, 1, 0], [1, 1, 1]])
+    np.testing.assert_allclose(
+      found[0].boxes[0, 0, 1, 2:], np.log([40 / 60, 36 / 50]), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+      found[1].boxes[1, 1, 1, 2:], np.log([10 / 20, 12 / 16]), rtol=1e-5
+    )
+    np.testing.assert_array_equal(found[1].classes[1, 1, 1], [0, 1, 1, 0])
+    # The best anchor of an object is not taken by a near one of a later.
+    swapped = yolo.assign_objects(
+      jnp.array([[20.0, 22, 40, 38], [25, 22, 35, 34]]),
+      jnp.array([1, 2]),
+      jnp.array([True, True]),
+      image_size=SIZE,
+      grids=GRIDS,
+      anchors=ANCHORS,
+      num_classes=4,
+      match_threshold=0.2,
+    )[1]
+    np.testing.assert_allclose(
+      swapped.boxes[1, 1, 1, 2:], np.zeros(2), atol=1e-6
+    )
+
   def test_the_later_box_and_both_classes(self):
     boxes = jnp.array([[30.0, 10, 50, 26], [31, 10, 51, 26]])
     found = _assign(boxes, jnp.array([2, 0]), jnp.array([True, True]))[1]

@@ -22,6 +22,7 @@ def yolo_loss(
   image_size: tuple[int, int],
   anchors: Anchors,
   ignore_threshold: float = 0.5,
+  match_threshold: float = 1.0,
   coordinates: str = "bce",
 ) -> dict[str, jax.Array]:
   r"""The three terms of the loss of one image.
@@ -47,6 +48,7 @@ def yolo_loss(
     anchors: (width, height) in pixels, one group for each head.
     ignore_threshold: 0.5 in the paper and for VOC, 0.7 in darknet's file for
       COCO.
+    match_threshold: as of `assign_objects`.
     coordinates: loss of the middle of a box, whose gradient in darknet is that
       of "bce"; "mse" is the half square of the paper.
 
@@ -84,6 +86,7 @@ def yolo_loss(
     grids=[(m.shape[0], m.shape[1]) for m in maps],
     anchors=anchors,
     num_classes=maps[0].shape[-1] - 5,
+    match_threshold=match_threshold,
   )
   overlaps = ops.box_iou(
     jax.lax.stop_gradient(decoded.boxes),

@@ -56,12 +56,13 @@ def assign_objects(
   grids: Sequence[tuple[int, int]],
   anchors: Anchors,
   num_classes: int,
+  match_threshold: float = 1.0,
 ) -> list[HeadTargets]:
   """Assigns every object to one anchor of the cell of its middle.
 
   The anchor is the one, of all heads, whose sides overlap most with those of
-  the object. Where two objects meet, the later gives the box; the classes of
-  both count.
+  the object; and, if asked for, all that overlap with it enough. Where two
+  objects meet, the later gives the box; the classes of both count.
 
   Convention:
     Boxes in the continuous frame of the input of the network. Objects without
@@ -76,6 +77,8 @@ def assign_objects(
     grids: (rows, columns) of the map of each head.
     anchors: (width, height) in pixels, one group for each head, coarse first.
     num_classes: K.
+    match_threshold: overlap of the sides above which an anchor answers although
+      another fits better; 1 is darknet's YOLOv3, 0.213 its YOLOv4.
 
   Returns:
     `HeadTargets` of each head.
@@ -91,7 +94,8 @@ def assign_objects(
     [0, 1]
 
   Source:
-    forward_yolo_layer of darknet. Where a configuration lists an anchor that
+    forward_yolo_layer of darknet; `iou_thresh` in YOLOv4, arXiv 2004.10934,
+    section 3.4. Where a configuration lists an anchor that
     no head uses (the first YOLOv3-tiny), darknet drops the objects that it
     would win; here the next best anchor takes them.
   """
@@ -107,30 +111,36 @@ def assign_objects(
   # Fine before coarse, as darknet numbers them: that decides ties.
   distinct = list(dict.fromkeys(a for group in anchors[::-1] for a in group))
   sides = jnp.where(valid[:, None], sides, 1.0)
-  every = np.array(distinct, np.float32)
-  best = _side_overlaps(sides, every).argmax(-1)
+  overlaps = _side_overlaps(sides, np.array(distinct, np.float32))
+  best = overlaps.argmax(-1)
   weights = 2 - (sides / np.array([[width, height]], np.float32)).prod(-1)
+  order = jnp.arange(len(boxes))[:, None]
   result = []
   for (rows, columns), group in zip(grids, anchors, strict=True):
     own = np.array([distinct.index(a) for a in group])
-    hits = (best[:, None] == own[None]) & valid[:, None]  # [G, A]
+    is_best = best[:, None] == own[None]
+    near = overlaps[:, own] > match_threshold
+    hits = (is_best | near) & valid[:, None]  # [G, A]
     place = unit * np.array([[columns, rows]], np.float32)
     cell = jnp.floor(place).astype(jnp.int32)
     # A row beyond the map is dropped by the scatter.
-    row = jnp.where(hits.any(-1), cell[:, 1], rows)
-    at = (row, cell[:, 0], hits.argmax(-1))
+    row = jnp.where(hits, cell[:, 1:], rows)
+    at = (row, cell[:, :1], np.arange(len(group))[None])
     shape = (rows, columns, len(group))
-    order = jnp.arange(len(boxes))
-    owner = jnp.full(shape, -1).at[at].max(order, mode="drop")
-    scale = jnp.array(group, jnp.float32)[hits.argmax(-1)]
-    values = jnp.concatenate([place - cell, jnp.log(sides / scale)], -1)
+    # The best anchor of an object goes before a near one of a later object.
+    rank = order + len(boxes) * is_best
+    owner = jnp.full(shape, -1).at[at].max(rank, mode="drop")
+    positive, owner = owner >= 0, owner % len(boxes)
+    scale = np.array(group, np.float32)[None, None]
+    values = jnp.concatenate(
+      [(place - cell)[owner], jnp.log(sides[owner] / scale)], -1
+    )
     classes = jnp.zeros((*shape, num_classes))
-    classes = classes.at[(*at, labels)].max(1.0, mode="drop")
-    positive = owner >= 0
+    classes = classes.at[(*at, labels[:, None])].max(1.0, mode="drop")
     result.append(
       HeadTargets(
         positive,
-        jnp.where(positive[..., None], values[owner], 0.0),
+        jnp.where(positive[..., None], values, 0.0),
         jnp.where(positive, weights[owner], 0.0),
         classes,
       )
