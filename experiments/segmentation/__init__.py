@@ -1,0 +1,1 @@
+"""Semantic segmentation and PointRend: training, tables, curves, costs."""

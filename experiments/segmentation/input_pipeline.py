@@ -1,0 +1,101 @@
+"""Sources, transforms and batches of a segmentation run."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments.segmentation.config import Config, Data
+from vision_jax import data
+
+__all__ = ["eval_batches", "open_split", "train_batches"]
+
+_SEEDS = {"train": 0, "test": 1, "validation": 2}  # GENERATED.md
+
+
+class Shapes:
+  """Generated shapes, drawn when they are asked for."""
+
+  def __init__(self, split: str, count: int, size: int):
+    self._seed, self._count, self._size = _SEEDS[split], count, size
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    example = data.shapes(self._seed, index, size=self._size)
+    return {name: example[name] for name in ("image", "semantic")}
+
+
+class First:
+  """The first examples of a source, picture and label map only."""
+
+  def __init__(self, source: Any, count: int | None):
+    self._source = source
+    self._count = len(source) if count is None else min(count, len(source))
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    example = self._source[index]
+    return {name: example[name] for name in ("image", "semantic")}
+
+
+def open_split(
+  config: Data, directory: str, *, train: bool, tiny: bool = False
+) -> Any:
+  """The pictures and label maps of a split."""
+  split = config.train if train else config.test
+  count = None if train else config.num_test
+  if tiny:
+    count = 32 if train else 8
+  if config.name == "generated_shapes":
+    drawn = config.num_train if train else config.num_test or 1000
+    return Shapes(split, count or drawn, config.size[0])
+  path = pathlib.Path(directory) / config.name
+  if config.name == "cityscapes":
+    return First(data.open_cityscapes(path, split), count)
+  source = data.read_prepared(path, split, features=("image", "semantic"))
+  return First(source, count)
+
+
+def shrink(example: dict[str, Any], *, size: tuple[int, int]) -> dict[str, Any]:
+  """Evaluation's preparation: fits a picture into a canvas of `size`."""
+  if example["image"].shape[:2] == tuple(size):
+    return example
+  return data.letterbox(example, size)
+
+
+def train_batches(config: Config, source: Any) -> Any:
+  """Endless training batches."""
+  options = config.data
+  changes: list[data.Transform] = [data.random_flip()]
+  if options.scales is not None:
+    changes.append(data.random_scale_crop(options.size, scale=options.scales))
+  return data.make_pipeline(
+    source,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    transforms=changes,
+    num_threads=options.num_threads,
+  )
+
+
+def eval_batches(config: Config, source: Any) -> Any:
+  """Each test picture once."""
+  return data.make_eval_batches(
+    source,
+    batch_size=config.eval_batch_size,
+    transforms=[data.as_transform(shrink, size=config.data.eval_size)],
+    num_threads=config.data.num_threads,
+  )
+
+
+def arrays(source: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """The first pictures and label maps, uint8 [N, H, W, 3] and [N, H, W]."""
+  examples = [source[k] for k in range(count)]
+  return tuple(
+    np.stack([example[name] for example in examples])
+    for name in ("image", "semantic")
+  )

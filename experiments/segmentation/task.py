@@ -1,0 +1,170 @@
+"""The network, the loss and the scores of a segmentation run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.segmentation.config import Config, Data
+from vision_jax import metrics, ops, train, weights
+from vision_jax.systems import pointrend
+
+RATIOS = (0.02, 0.005)  # of the diagonal: width of the band along borders
+
+
+def preprocessing(config: Data) -> weights.Preprocess:
+  """What a trained network wants done to its images."""
+  return weights.Preprocess(
+    mean=config.mean, std=config.std, resize=None, crop=None
+  )
+
+
+def create_model(config: Config) -> tuple[Any, Any]:
+  """(module, variables): random but for what the config names."""
+  module = pointrend.MODELS[config.model](
+    config.data.num_classes, axis_name="batch"
+  )
+  images = jnp.zeros((1, *config.data.size, 3))
+  variables = jax.jit(module.init)(jax.random.key(config.seed), images)
+  if config.weights is not None:
+    return module, weights.load_model(config.weights)[1]
+  if config.backbone is None:
+    return module, variables
+  if config.backbone == "textures":
+    _, found, _ = weights.load_bundled("resnet_small", weights="textures")
+  else:
+    _, found, _ = weights.load_model(config.backbone)
+  variables = jax.tree.map(lambda leaf: leaf, variables)  # a copy to write to
+  for name in ("params", "batch_stats"):
+    body = variables[name]["coarse"]["backbone"]
+    for part in body:
+      body[part] = found[name][part]
+  return module, variables
+
+
+def normalize(images: Any, config: Data) -> jax.Array:
+  """Bytes [B, H, W, 3] -> what the network expects."""
+  scaled = jnp.asarray(images).astype(jnp.float32) / 255
+  return weights.normalize(scaled, preprocessing(config))
+
+
+def make_loss(config: Config, module: Any):
+  """loss_fn of `train.make_step`."""
+  settings = ops.POINT_SAMPLING[config.sampling]._asdict()
+
+  def loss_fn(params, batch_stats, batch, key):
+    variables = {"params": params, "batch_stats": batch_stats}
+    images = normalize(batch["image"], config.data)
+    valid = batch["valid"].reshape(-1, 1, 1)
+    labels = jnp.where(valid, batch["semantic"], 255)
+    if config.part == "coarse":
+      logits, updates = module.apply(
+        variables,
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+      )
+      terms = {
+        "coarse": ops.segmentation_loss(
+          logits["out"], labels, hardest=config.hardest
+        )
+      }
+    else:
+      terms, updates = pointrend.semantic_losses(
+        train.example_keys(key, batch["index"]),
+        module,
+        variables,
+        images,
+        labels,
+        num_points=config.num_points,
+        freeze_coarse=config.part == "points",
+        hardest=config.hardest,
+        rngs={"dropout": key},
+        **settings,
+      )
+    return terms, {"batch_stats": updates.get("batch_stats", batch_stats)}
+
+  return loss_fn
+
+
+def make_optimizer(config: Config) -> Any:
+  """The transformation; parts that are not trained are constants."""
+  options = config.optimizer
+  schedule = train.make_schedule(
+    options.schedule,
+    options.learning_rate,
+    config.num_steps,
+    warmup_steps=min(options.warmup, config.num_steps - 1),
+  )
+  frozen = {"coarse": {"point_head": 0.0}, "points": {"coarse": 0.0}}
+  return train.make_optimizer(
+    options.name,
+    schedule,
+    weight_decay=options.weight_decay,
+    clip_norm=options.clip_norm,
+    factors=frozen.get(config.part),
+  )
+
+
+class Scores:
+  """Counts over a set: mean IoU and boundary IoU."""
+
+  def __init__(self, num_classes: int):
+    self._classes = num_classes
+    self._confusion = np.zeros((num_classes, num_classes), np.int64)
+    self._bands = {ratio: 0 for ratio in RATIOS}
+
+  def add(self, labels: np.ndarray, predictions: np.ndarray) -> None:
+    """Counts one picture."""
+    self._confusion += metrics.confusion_matrix(
+      labels, predictions, self._classes
+    )
+    for ratio in RATIOS:
+      self._bands[ratio] = self._bands[ratio] + metrics.boundary_counts(
+        labels, predictions, self._classes, ratio=ratio
+      )
+
+  def result(self) -> dict[str, float]:
+    """Name -> per cent."""
+    found = metrics.segmentation_scores(self._confusion)
+    result = {
+      "mean_iou": 100 * found.mean_iou,
+      "pixel_accuracy": 100 * found.pixel_accuracy,
+    }
+    for ratio, c in self._bands.items():
+      mean, _ = metrics.intersection_over_union(c[0], c[1], c[2] > 0)
+      result[f"boundary_iou_{ratio}"] = 100 * mean
+    return result
+
+
+def evaluate(
+  config: Config, module: Any, variables: Any, batches: Any
+) -> dict[str, float]:
+  """Scores of the coarse network, enlarged, and of PointRend."""
+
+  def predict(variables, images):
+    images = normalize(images, config.data)
+    maps = module.apply(variables, images, method="maps")
+    coarse = ops.resize(maps.logits, images.shape[1:3])
+    fine = module.apply(variables, images)["out"]
+    return coarse.argmax(-1), fine.argmax(-1)
+
+  run: Callable[..., Any] = jax.jit(predict)
+  scores = {n: Scores(config.data.num_classes) for n in ("bilinear", "points")}
+  for batch in batches:
+    found = run(variables, batch["image"])
+    for name, classes in zip(scores, found, strict=True):
+      rows = zip(
+        batch["semantic"], np.asarray(classes), batch["valid"], strict=True
+      )
+      for labels, predictions, valid in rows:
+        if valid:
+          scores[name].add(labels, predictions)
+  return {
+    f"{name}_{key}": value
+    for name, score in scores.items()
+    for key, value in score.result().items()
+  }
