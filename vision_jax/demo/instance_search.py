@@ -25,9 +25,7 @@ class _Described(NamedTuple):
 
 def _settings() -> tuple[Any, Any, dasr.DasrConfig]:
   module, variables, preprocess = weights.resolve("resnet_small", "bundled")
-  config = dasr.make_config(
-    "resnet_small", preprocess, threshold="mass", mass=0.5
-  )
+  config = dasr.make_config("resnet_small", preprocess, max_regions=12)
   return module, variables, dasr.star(config)
 
 
@@ -68,7 +66,7 @@ def _maps(section: viz.Section, settings: Any, image: np.ndarray) -> None:
     [
       "A picture with two objects among clutter.",
       "Mass that the peaks of the last layer put on its pixels.",
-      "Pixels with half of the mass of a peak, regions that overlap little.",
+      "The brightest twentieth of each map, of regions that overlap little.",
       "Rectangles around the ellipses of their second moments.",
     ],
     columns=4,

@@ -94,8 +94,8 @@ def gem_pool(features: jax.Array, *, power: float = 3.0) -> jax.Array:
 
   Example:
     >>> from vision_jax import ops
-    >>> print(ops.gem_pool(jnp.array([[[1.0], [2.0]]])).round(4))
-    [1.651]
+    >>> print(f"{ops.gem_pool(jnp.array([[[1.0], [2.0]]]))[0]:.3f}")
+    1.651
 
   Source:
     Radenović, Tolias, Chum (arXiv 1711.02512), eq. 3.

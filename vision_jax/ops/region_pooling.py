@@ -127,9 +127,9 @@ def mask_weights(
   Example:
     >>> from vision_jax import ops
     >>> mask = jnp.zeros((4, 4)).at[0, 1:].set(1.0)
-    >>> print(ops.mask_weights(mask, (2, 2), stride=2).round(2))
-    [[0.33 0.67]
-     [0.   0.  ]]
+    >>> print(3 * ops.mask_weights(mask, (2, 2), stride=2))
+    [[1. 2.]
+     [0. 0.]]
 
   Source:
     wlzhao22/MSAR (`mask_roi`), with shares in place of a threshold.

@@ -300,8 +300,8 @@ def moment_ellipse(
   Example:
     >>> from vision_jax import ops
     >>> axes, angle = ops.moment_ellipse(jnp.array([[1.0, 0.0], [0.0, 9.0]]))
-    >>> print(axes, angle.round(3))
-    [6. 2.] 1.571
+    >>> print(axes, jnp.rad2deg(angle))
+    [6. 2.] 90.0
 
   Source:
     Eigen-decomposition of a symmetric 2 x 2 matrix in closed form.
