@@ -114,7 +114,8 @@ def _torch_losses(net, batch, samples):
     masks = _region_masks(proposals, regions, valid)
     for k, label in enumerate(labels):
       assert len(label) == len(masks[0][k])
-      assert (label[masks[0][k]] > 0).all() and (label[masks[1][k]] == 0).all()
+      assert (label[masks[0][k]] > 0).all()
+      assert (label[masks[1][k]] == 0).all()
     return _choose(masks[0]), _choose(masks[1])
 
   net.rpn.fg_bg_sampler = sample_anchors
@@ -164,7 +165,8 @@ def test_losses(name, classes, empty):
   batch = _batch(np.random.default_rng(0), classes, empty)
   key = jax.random.key(3)
   samples = _samples(module, variables, batch, key)
-  assert samples[1].positive.sum() >= 3 and samples[1].negative.sum() >= 60
+  assert samples[1].positive.sum() >= 3
+  assert samples[1].negative.sum() >= 60
   assert (samples[2].labels > 0).sum() >= 3
   expected = _torch_losses(net, batch, samples)
   terms, _ = jax.jit(

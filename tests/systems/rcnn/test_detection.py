@@ -87,7 +87,8 @@ def test_networks_that_give_no_number_find_nothing(detector):
   module, variables = detector
   broken = jax.tree.map(lambda v: v * np.nan, variables)
   (found,) = rcnn.predict(module, broken, [_images()[0]])
-  assert found["boxes"].shape == (0, 4) and found["scores"].shape == (0,)
+  assert found["boxes"].shape == (0, 4)
+  assert found["scores"].shape == (0,)
   assert found["masks"].shape == (0, 40, 50)
   assert found["keypoints"].shape == (0, 2, 3)
 

@@ -86,7 +86,8 @@ def test_proposals_are_the_greedy_ones():
   boxes, scores, numbers = boxes[keep], scores[keep], numbers[keep]
   kept = _greedy(boxes, scores, numbers, 0.7)[:40]
   count = int(got.valid.sum())
-  assert count == len(kept) and 10 < count < len(boxes)
+  assert count == len(kept)
+  assert 10 < count < len(boxes)
   np.testing.assert_allclose(got.boxes[:count], boxes[kept], atol=1e-4)
   np.testing.assert_allclose(got.scores[:count], scores[kept], atol=1e-6)
   assert not np.asarray(got.boxes[count:]).any()

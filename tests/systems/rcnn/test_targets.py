@@ -22,8 +22,10 @@ def _objects(boxes, labels):
 
 def test_only_proper_objects_are_used():
   batch = {
-    "boxes": [[[0, 0, 4, 4], [0, 0, 4, 0], [5, 5, 4, 9], [NAN, 0, 4, 4]]]
-    + [[[0, 0, 4, 4]] * 4],
+    "boxes": [
+      [[0, 0, 4, 4], [0, 0, 4, 0], [5, 5, 4, 9], [NAN, 0, 4, 4]],
+      [[0, 0, 4, 4]] * 4,
+    ],
     "labels": [[1, 1, 1, 1], [0, 3, -1, 2]],
     "objects_valid": [[True] * 4, [True] * 4],
     "crowd": [[0] * 4, [0, 0, 0, 1]],
@@ -59,7 +61,8 @@ def test_pictures_without_objects_give_background():
     first = targets.anchor_targets(
       jax.random.key(0), anchors, objects, settings=SETTINGS
     )
-    assert not bool(first.positive.any()) and bool(first.negative.all())
+    assert not bool(first.positive.any())
+    assert bool(first.negative.all())
     second = targets.region_targets(
       jax.random.key(0), proposals, objects, settings=SETTINGS
     )

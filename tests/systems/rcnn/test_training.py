@@ -85,7 +85,8 @@ def test_without_usable_objects(parts, changes):
   assert all(np.isfinite(total) for total, _ in terms.values())
   assert terms["box"][0] == terms["rpn_box"][0] == 0
   assert terms["mask"] == terms["keypoint"] == (0, 0)
-  assert terms["classifier"][1] > 0 and terms["objectness"][1] > 0
+  assert terms["classifier"][1] > 0
+  assert terms["objectness"][1] > 0
 
 
 def test_objects_outside_the_picture(parts):
@@ -97,7 +98,7 @@ def test_rows_that_are_no_picture_do_not_count(parts):
   both = _run(parts)
   one = _run(parts, valid=np.array([True, False]))
   none = _run(parts, valid=np.zeros(2, bool))
-  assert none["objectness"] == (0, 0) and none["classifier"] == (0, 0)
+  assert none["objectness"] == none["classifier"] == (0, 0)
   assert one["objectness"][1] < both["objectness"][1]
 
 
