@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import tempfile
 
 import jax
 import numpy as np
@@ -137,7 +138,7 @@ class TransformTest(parameterized.TestCase):
       )  # fmt: skip
 
   def test_folders_in_the_layouts_of_coco_and_voc(self):
-    folder = pathlib.Path(self.create_tempdir().full_path)
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     example = {**self._example(), "crowd": np.zeros(2, bool)}
     data.write_coco(
       [example, example],
@@ -188,7 +189,10 @@ class TaskTest(absltest.TestCase):
       module, weights.random_variables(module, seed=5)
     )
     names = [n for n in state if n.startswith("backbone.")]
-    path = pathlib.Path(self.create_tempdir().full_path) / "net.conv.9"
+    path = (
+      pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+      / "net.conv.9"
+    )
     weights.write_darknet(path, {n: state[n] for n in names}, backbone)
     _, loaded = yolo_task.create_model(
       dataclasses.replace(config, weights=str(path)), 3

@@ -237,7 +237,7 @@ def boundary_iou(
   Example:
     >>> from vision_jax import metrics
     >>> mask = np.zeros((9, 9)); mask[2:6, 2:6] = 1
-    >>> metrics.boundary_iou(mask, mask)
+    >>> print(metrics.boundary_iou(mask, mask))
     1.0
 
   Source:

@@ -240,7 +240,7 @@ def complete_box_iou(
     >>> iou = ops.complete_box_iou(jnp.array([[0.0, 0, 2, 2]]),
     ...                            jnp.array([[0.0, 0, 2, 4]]))
     >>> print(f"{iou[0, 0]:.4f}")
-    0.4465
+    0.4468
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11.

@@ -347,7 +347,7 @@ def complete_iou_loss(
     >>> loss = ops.complete_iou_loss(jnp.array([[0.0, 0, 2, 2]]),
     ...                              jnp.array([[0.0, 0, 2, 4]]))
     >>> print(f"{loss[0]:.4f}")
-    0.5535
+    0.5532
 
   Source:
     Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11.

@@ -140,9 +140,9 @@ def paste_masks_integer(
     >>> print(ops.paste_masks_integer(mask, box, (5, 6), threshold=0.5)[0] * 1)
     [[0 0 0 0 0 0]
      [0 0 0 0 0 0]
+     [0 0 0 1 0 0]
      [0 0 1 1 1 0]
-     [0 0 1 1 1 0]
-     [0 0 1 1 1 0]]
+     [0 0 0 1 0 0]]
 
   Source:
     torchvision, models/detection/roi_heads.py (behaviour).

@@ -267,8 +267,8 @@ def probability_uncertainty(logits: jax.Array) -> jax.Array:
   Example:
     >>> from vision_jax import ops
     >>> logits = jnp.log(jnp.array([0.5, 0.2, 0.3]))
-    >>> print(ops.probability_uncertainty(logits).round(4))
-    -0.2
+    >>> print(f"{ops.probability_uncertainty(logits):.4f}")
+    -0.2000
 
   Source:
     Kirillov et al., PointRend, 2020, section 5.

@@ -193,7 +193,7 @@ def _num_classes(
   other = convert.torch_shapes(larger)
   for name, shape in expected.items():
     step = other[name][0] - shape[0] if shape else 0
-    if step and found.get(name, ())[1:] == shape[1:]:
+    if step and name in found and found[name][1:] == shape[1:]:
       more, rest = divmod(found[name][0] - shape[0], step)
       if more and not rest:
         return int(classes + more)

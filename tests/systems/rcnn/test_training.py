@@ -98,8 +98,7 @@ def test_rows_that_are_no_picture_do_not_count(parts):
   both = _run(parts)
   one = _run(parts, valid=np.array([True, False]))
   none = _run(parts, valid=np.zeros(2, bool))
-  assert none["objectness"] == (0, 0)
-  assert none["classifier"] == (0, 0)
+  assert none["objectness"] == none["classifier"] == (0, 0)
   assert one["objectness"][1] < both["objectness"][1]
 
 
