@@ -15,7 +15,12 @@ import numpy as np
 import torch
 from jax import lax
 
-from experiments.benchmarks import torch_elf, train_cases, warp_cases
+from experiments.benchmarks import (
+  segmentation_cases,
+  torch_elf,
+  train_cases,
+  warp_cases,
+)
 from vision_jax import metrics, ops, weights
 from vision_jax.nn import backbones, layer_table
 from vision_jax.systems import elf
@@ -342,4 +347,14 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "crop_and_resize, 256 boxes, 14 x 14 x 256": (
     lambda: warp_cases.crop_and_resize(256, 14, 256)
   ),
+  "PointRend subdivision, 20 boxes, 80 classes": (
+    lambda: segmentation_cases.instance_subdivision(20)
+  ),
+  "PointRend subdivision, 100 boxes, 80 classes": (
+    lambda: segmentation_cases.instance_subdivision(100)
+  ),
+  "PointRend subdivision, 1024 x 2048, 19 classes": (
+    segmentation_cases.semantic_subdivision
+  ),
+  "DeepLabV3 ResNet-50 forward, 520 x 520": segmentation_cases.deeplabv3,
 }
