@@ -18,6 +18,7 @@ from jax import lax
 from experiments.benchmarks import (
   detection_cases,
   search_cases,
+  segmentation_cases,
   torch_elf,
   train_cases,
   warp_cases,
@@ -370,4 +371,14 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
     lambda: detection_cases.roi_align_pyramid(1000)
   ),
   **search_cases.CASES,
+  "PointRend subdivision, 20 boxes, 80 classes": (
+    lambda: segmentation_cases.instance_subdivision(20)
+  ),
+  "PointRend subdivision, 100 boxes, 80 classes": (
+    lambda: segmentation_cases.instance_subdivision(100)
+  ),
+  "PointRend subdivision, 1024 x 2048, 19 classes": (
+    segmentation_cases.semantic_subdivision
+  ),
+  "DeepLabV3 ResNet-50 forward, 520 x 520": segmentation_cases.deeplabv3,
 }

@@ -152,7 +152,7 @@ def darknet_jitter(
   change = 1 + rng.uniform(-jitter, jitter, 2)
   aspect = width * change[0] / (height * change[1])
   canvas = np.array(size[::-1], float)
-  sides = canvas * ((aspect, 1) if aspect < 1 else (1, 1 / aspect))
+  sides = np.minimum(canvas, canvas[::-1] * (aspect, 1 / aspect))
   place = rng.uniform(0, 1, 2) * (canvas - sides)
   scale = np.array([width, height]) / sides
   matrix = np.diag([*scale, 1.0])
