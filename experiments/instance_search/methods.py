@@ -150,11 +150,12 @@ def cam_regions(
   described: Described, side: int, kernel: np.ndarray, num_classes: int = 4
 ) -> Regions:
   """Boxes of the class activation maps of the likeliest classes."""
+  weights = jnp.asarray(kernel)
 
   @jax.jit
   def one(features, logits):
     _, classes = jax.lax.top_k(logits, num_classes)
-    maps = retrieval.cam_maps(features.astype(jnp.float32), kernel, classes)
+    maps = retrieval.cam_maps(features.astype(jnp.float32), weights, classes)
     found = retrieval.cam_boxes(maps, stride=16, size=(side, side))
     return found.boxes, found.valid
 
