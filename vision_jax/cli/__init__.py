@@ -25,6 +25,7 @@ from vision_jax.cli.match import MatchOptions
 from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
 from vision_jax.cli.search import SearchOptions
+from vision_jax.cli.segment import SegmentOptions
 from vision_jax.cli.support import describe_error
 from vision_jax.cli.warp import WarpOptions
 
@@ -34,6 +35,7 @@ _Command = (
   Annotated[MatchOptions, tyro.conf.subcommand("match")]
   | Annotated[KeypointsOptions, tyro.conf.subcommand("keypoints")]
   | Annotated[SaliencyOptions, tyro.conf.subcommand("saliency")]
+  | Annotated[SegmentOptions, tyro.conf.subcommand("segment")]
   | Annotated[WarpOptions, tyro.conf.subcommand("warp")]
   | Annotated[DetectOptions, tyro.conf.subcommand("detect")]
   | Annotated[SearchOptions, tyro.conf.subcommand("search")]

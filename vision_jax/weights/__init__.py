@@ -24,6 +24,7 @@ from vision_jax.weights.darknet import (
   write_darknet,
 )
 from vision_jax.weights.detectron2 import (
+  DETECTRON2_MODELS,
   detectron2_names,
   detectron2_to_variables,
   from_detectron2,
@@ -64,6 +65,7 @@ __all__ = [
   "BASE_URL",
   "BUNDLED",
   "CATALOG",
+  "DETECTRON2_MODELS",
   "FOREIGN",
   "VOC_CLASSES",
   "DarknetHeader",

@@ -1,0 +1,90 @@
+"""Segmentation as rendering, on the demo page."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vision_jax import metrics, ops, viz
+
+__all__ = ["segmentation_section"]
+
+_COARSE, _END, _POINTS = (7, 7), (224, 224), 784
+
+
+def _star(points: jax.Array) -> jax.Array:
+  """Scores of a star with a hole: positive inside, [N, 2] -> [N, 1]."""
+  x, y = points[..., 0] - 0.5, points[..., 1] - 0.5
+  radius = jnp.sqrt(x * x + y * y + 1e-12)
+  rim = 0.31 + 0.1 * jnp.cos(5 * jnp.arctan2(y, x) + 0.4)
+  return 40 * jnp.minimum(rim - radius, radius - 0.09)[..., None]
+
+
+def _rendered() -> tuple[ops.Refinement, jax.Array, np.ndarray]:
+  """The refined star, the coarse one enlarged, and the truth."""
+  coarse = _star(ops.grid_points(_COARSE)).reshape(*_COARSE, 1)
+  refine = jax.jit(
+    lambda z: ops.refine(
+      z,
+      _star,
+      ops.subdivision_sizes(_COARSE, _END),
+      num_points=_POINTS,
+      uncertainty=ops.binary_uncertainty,
+    )
+  )
+  truth = _star(ops.grid_points(_END)).reshape(_END) > 0
+  return refine(coarse), ops.resize(coarse, _END), np.asarray(truth)
+
+
+def _drawn(mask: np.ndarray, points: np.ndarray | None) -> np.ndarray:
+  """A mask, and the points of a step on it."""
+  picture = np.where(mask[..., None], 0.85, 0.15).repeat(3, -1)
+  if points is None:
+    return viz.to_picture(picture)
+  at = points * [_END[1], _END[0]] - 0.5
+  return viz.draw_keypoints(picture, at, radius=1.0, color=(230, 60, 40))
+
+
+def segmentation_section(page: viz.Page) -> None:
+  """Adds PointRend's subdivision to the page.
+
+  Args:
+    page: the demo page.
+
+  Example:
+    >>> from vision_jax.demo import segmentation
+    >>> segmentation.segmentation_section.__name__
+    'segmentation_section'
+  """
+  started = time.perf_counter()
+  section = page.section(
+    "Segmentation as rendering",
+    "PointRend enlarges a coarse mask step by step and computes anew only the "
+    "cells it is least sure of. Here the network of points is replaced by the "
+    "formula of the shape, so that what is seen is the subdivision alone.",
+  )
+  result, enlarged, truth = _rendered()
+  pictures = {"coarse, 7 x 7, enlarged": np.asarray(enlarged[..., 0]) > 0}
+  titles = list(pictures)
+  drawn = [_drawn(pictures[titles[0]], None)]
+  final = np.asarray(result.logits[..., 0]) > 0
+  for k, points in enumerate(result.points[1:], 1):
+    side = 28 * 2**k
+    titles.append(f"the {_POINTS} points of {side} x {side}")
+    drawn.append(_drawn(final, np.asarray(points)))
+  titles.append("refined, 224 x 224")
+  drawn.append(_drawn(final, None))
+  section.figure(
+    viz.image_grid(drawn, titles=titles, columns=3),
+    f"{sum(len(p) for p in result.points)} evaluated cells of {truth.size}: the "
+    "points follow the border.",
+  )
+  rows = []
+  for name, mask in (("coarse", pictures[titles[0]]), ("refined", final)):
+    shared = np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)
+    rows.append(
+      (name, f"{shared:.4f}", f"{metrics.boundary_iou(mask, truth):.4f}")
+    )
+  section.table(("mask", "IoU", "boundary IoU"), rows)
+  section.seconds = time.perf_counter() - started
