@@ -48,6 +48,20 @@ def _transformers(page: Page) -> None:
   transformers.transformers_section(page)
 
 
+def _segmentation(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import segmentation
+
+  segmentation.segmentation_section(page)
+
+
+def _instance_search(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import instance_search
+
+  instance_search.instance_search_section(page)
+
+
 # Name on the command line -> what adds to the page, in the order of the page.
 SECTIONS: Mapping[str, SectionFunction] = {
   "elf": _elf,
@@ -55,6 +69,8 @@ SECTIONS: Mapping[str, SectionFunction] = {
   "generated_sets": _generated_sets,
   "warps": _warps,
   "transformers": _transformers,
+  "segmentation": _segmentation,
+  "instance_search": _instance_search,
 }
 
 

@@ -77,8 +77,8 @@ def segmentation_section(page: viz.Page) -> None:
   drawn.append(_drawn(final, None))
   section.figure(
     viz.image_grid(drawn, titles=titles, columns=3),
-    f"{sum(len(p) for p in result.points)} evaluated cells of {truth.size}: the "
-    "points follow the border.",
+    f"{sum(len(p) for p in result.points)} evaluated cells of {truth.size}: "
+    "the points follow the border.",
   )
   rows = []
   for name, mask in (("coarse", pictures[titles[0]]), ("refined", final)):
