@@ -188,7 +188,7 @@ def _annotations(
 
   from vision_jax import data
 
-  found = []
+  found: list[dict[str, Any]] = []
   for k in np.unique(labels):
     mask = labels == k
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
