@@ -21,7 +21,7 @@ class Data:
     eval_size: height and width of evaluation.
     scales: of random resizing, before the crop; None takes pictures as they
       are.
-    num_classes: K.
+    num_classes: K; of generated shapes 13, or 2 for objects against background.
     mean: subtracted from channels in [0, 1].
     std: each channel is divided by it.
     num_threads: batches made at a time; None is one a core.

@@ -16,15 +16,17 @@ _SEEDS = {"train": 0, "test": 1, "validation": 2}  # GENERATED.md
 class Shapes:
   """Generated shapes, drawn when they are asked for."""
 
-  def __init__(self, split: str, count: int, size: int):
+  def __init__(self, split: str, count: int, size: int, num_classes: int):
     self._seed, self._count, self._size = _SEEDS[split], count, size
+    self._num_classes = num_classes
 
   def __len__(self) -> int:
     return self._count
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = data.shapes(self._seed, index, size=self._size)
-    return {name: example[name] for name in ("image", "semantic")}
+    labels = np.minimum(example["semantic"], self._num_classes - 1)
+    return {"image": example["image"], "semantic": labels}
 
 
 class First:
@@ -52,7 +54,8 @@ def open_split(
     count = 32 if train else 8
   if config.name == "generated_shapes":
     drawn = config.num_train if train else config.num_test or 1000
-    return Shapes(split, count or drawn, config.size[0])
+    count = count or drawn
+    return Shapes(split, count, config.size[0], config.num_classes)
   path = pathlib.Path(directory) / config.name
   if config.name == "cityscapes":
     return First(data.open_cityscapes(path, split), count)

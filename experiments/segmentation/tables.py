@@ -194,7 +194,9 @@ def run_seed(path: pathlib.Path, seed: int, options: Options) -> dict[str, Any]:
   module, variables, _ = weights.load_model(path)
   head, size = module.point_head, options.batch_size
   sources = [
-    input_pipeline.arrays(input_pipeline.Shapes(split, count, 128), count)
+    input_pipeline.arrays(
+      input_pipeline.Shapes(split, count, 128, module.num_classes), count
+    )
     for split, count in (
       ("train", options.num_train),
       ("test", options.num_test),

@@ -91,6 +91,8 @@ def export(config, variables, workdir, scores, minutes) -> None:
   names = ()
   if config.data.name == "generated_shapes":
     names = ("background", *data.SHAPE_NAMES)
+    if config.data.num_classes == 2:
+      names = ("background", "object")
   elif config.data.name == "cityscapes":
     names = data.CITYSCAPES_CLASSES
   numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(scores.items()))

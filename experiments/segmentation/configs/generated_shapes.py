@@ -1,4 +1,4 @@
-"""The coarse network of the small PointRend on generated shapes; the default.
+"""Objects against background on generated shapes, coarse; the default.
 
 Run:     python -m experiments.segmentation.train generated_shapes \
              --workdir runs/segmentation/coarse_0
@@ -6,9 +6,9 @@ Expect:  see the tables of experiments/segmentation/README.md
 Tiny:    add --tiny (seconds on a laptop)
 """
 
-from experiments.segmentation.config import Config
+from experiments.segmentation.config import Config, Data
 
 
 def get_config() -> Config:
   """ResNet-10 at a quarter of the width, scores at stride 16."""
-  return Config()
+  return Config(data=Data(num_classes=2), num_steps=450)

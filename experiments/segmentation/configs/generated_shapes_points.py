@@ -16,4 +16,4 @@ from experiments.segmentation.configs import generated_shapes
 def get_config() -> Config:
   """As the coarse network, fewer updates."""
   base = generated_shapes.get_config()
-  return dataclasses.replace(base, part="points", num_steps=600)
+  return dataclasses.replace(base, part="points", num_steps=400)
