@@ -63,26 +63,8 @@ class SegmentOptions(CommonOptions):
     import tqdm
 
     from vision_jax import data, weights
-    from vision_jax.systems import deeplab, pointrend, semantic_fpn
 
-    known = {**deeplab.MODELS, **semantic_fpn.MODELS, **pointrend.MODELS}
-    if self.model not in known:
-      raise UserError(
-        f"unknown model '{self.model}'; known: {', '.join(known)}"
-      )
-    if self.short_side < -1:
-      raise UserError(
-        f"--short-side must be at least -1, got {self.short_side}"
-      )
-    files: list[pathlib.Path] = []
-    for path in self.images:
-      files += data.list_images(path, recursive=True)
-    if not files:
-      raise UserError("no images given; name files or folders")
-    if len({file.stem for file in files}) < len(files):
-      raise UserError("two images have the same name; segment them one by one")
-    if self.out.exists() and not self.out.is_dir():
-      raise UserError(f"--out must be a folder, got the file '{self.out}'")
+    files = self.files()
     module, variables, preprocess = weights.resolve(
       self.model, self.weights, seed=self.seed
     )
@@ -118,6 +100,31 @@ class SegmentOptions(CommonOptions):
     write_json(self.out / "segments.json", {**content, "info": record})
     print(f"{len(images)} of {len(files)} written: {self.out}")
     return 1 if failed else 0
+
+  def files(self) -> list[pathlib.Path]:
+    """The images, after the options have been checked."""
+    from vision_jax import data
+    from vision_jax.systems import deeplab, pointrend, semantic_fpn
+
+    known = {**deeplab.MODELS, **semantic_fpn.MODELS, **pointrend.MODELS}
+    if self.model not in known:
+      raise UserError(
+        f"unknown model '{self.model}'; known: {', '.join(known)}"
+      )
+    if self.short_side < -1:
+      raise UserError(
+        f"--short-side must be at least -1, got {self.short_side}"
+      )
+    files: list[pathlib.Path] = []
+    for path in self.images:
+      files += data.list_images(path, recursive=True)
+    if not files:
+      raise UserError("no images given; name files or folders")
+    if len({file.stem for file in files}) < len(files):
+      raise UserError("two images have the same name; segment them one by one")
+    if self.out.exists() and not self.out.is_dir():
+      raise UserError(f"--out must be a folder, got the file '{self.out}'")
+    return files
 
   def class_names(self, count: int) -> tuple[str, ...]:
     """Names of the classes, as far as the weights tell them."""
