@@ -16,7 +16,7 @@ def _objects(boxes, labels):
   return targets.Objects(
     jnp.array(boxes, jnp.float32).reshape(-1, 4),
     jnp.array(labels, jnp.int32),
-    jnp.array([label > 0 for label in labels]),
+    jnp.array([label > 0 for label in labels], bool),
   )
 
 

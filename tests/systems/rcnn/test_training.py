@@ -43,9 +43,9 @@ def test_loss_falls_on_eight_pictures():
   tx = optax.adam(3e-3)
   state = train.create_state(
     variables["params"],
+    variables["batch_stats"],
     tx,
-    batch_stats=variables["batch_stats"],
-    key=jax.random.key(1),
+    jax.random.key(1),
   )
   step = train.make_step(
     functools.partial(rcnn.loss, module), tx, devices=jax.devices()[:1]
