@@ -143,6 +143,22 @@ class AxisTapsTest(parameterized.TestCase):
         outside = (tap.place < 0) | (tap.place >= size)
         self.assertFalse((outside & (tap.weight != 0)).any())
 
+  def test_far_pixels_are_mirrored_before_they_are_clipped(self):
+    """The taps far outside are those one or more periods nearer."""
+    for align_corners, period in ((True, 16), (False, 18)):
+      near, far = (
+        interpolation.axis_taps(
+          jnp.linspace(0.1, 7.7, 20) + offset,
+          9,
+          mode="bicubic",
+          padding_mode="reflection",
+          align_corners=align_corners,
+        )
+        for offset in (0, 3 * period)
+      )
+      for a, b in zip(near, far, strict=True):
+        np.testing.assert_array_equal(a.place, b.place)
+
   def test_bilinear_taps_reproduce_a_line(self):
     x = jnp.linspace(2, 6, 41)
     taps = interpolation.axis_taps(

@@ -152,8 +152,9 @@ def axis_taps(
     weights = cubic_weights(t) if cubic else [1 - t, t]
     first = -1 if cubic else 0
   base = lax.stop_gradient(base)
-  # Far outside, before it becomes an integer.
-  start = jnp.clip(base + first, -len(weights), size)
+  start = base + first
+  if padding_mode == "zeros":  # far outside, before it becomes an integer
+    start = jnp.clip(start, -len(weights), size)
   taps = []
   for k, weight in enumerate(weights):
     place = start + k
