@@ -22,6 +22,7 @@ from experiments.detection import (
   yolo_task,
 )
 from experiments.detection.config import Config, Data, Run
+from tests import compilation
 from vision_jax import data, weights
 from vision_jax.systems import yolo
 
@@ -173,6 +174,10 @@ class TransformTest(parameterized.TestCase):
 
 
 class TaskTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enterContext(compilation.quick_compile())
+
   def test_first_beliefs_and_a_backbone_from_darknet(self):
     config = Config(arguments=SMALL, data=Data(size=(32, 32)))
     module, variables = yolo_task.create_model(config, 3)

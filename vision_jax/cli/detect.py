@@ -43,7 +43,7 @@ class DetectOptions(CommonOptions):
 
   Attributes:
     images: Picture files, or folders (searched with all folders below).
-    model: Detector: yolo_small (bundled, generated shapes), yolov3,
+    model: Detector: yolo_small (generated shapes), yolov3,
       yolov3_spp, yolov3_tiny, fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
       and others of the R-CNN family.
     weights: "bundled", "random", a file (.safetensors, .pth, darknet's
