@@ -21,7 +21,7 @@ _SIZE = (160, 224)
 @functools.cache
 def _networks(name):
   draw = functools.partial(weights.random_state_dict, seed=3)
-  theirs, state = torch_backbones.random_model(name, draw)
+  theirs, _ = torch_backbones.random_model(name, draw)
   ours = backbones.MODELS[name]()
   return theirs, ours, weights.random_variables(ours, seed=3)
 
