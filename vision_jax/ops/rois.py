@@ -119,21 +119,19 @@ Pair = tuple[jax.Array, jax.Array]
 
 
 @jax.custom_jvp
-def _pairs(table: jax.Array, places: list[jax.Array]) -> list[Pair]:
-  """For each of the places [...] its pixels and those right of it, [..., C]."""
-
-  def read(place):
-    return table.at[place].get(mode="promise_in_bounds")
-
-  return [(read(place), read(place + 1)) for place in places]
+def _pairs(table: jax.Array, place: jax.Array) -> Pair:
+  """The pixels at `place` [...] and right of it, each [..., C]."""
+  return (
+    table.at[place].get(mode="promise_in_bounds"),
+    table.at[place + 1].get(mode="promise_in_bounds"),
+  )
 
 
 @_pairs.defjvp
 def _pairs_slope(primals, tangents):
-  # The same read as windows of two pixels, all in one. It is slower, but its
-  # transpose adds windows, which takes a sixth of the time of adding pixels.
-  table, places = primals
-  place = jnp.stack(places)
+  # The same read as windows of two pixels: slower, but its transpose adds
+  # windows, which takes a sixth of the time of adding pixels.
+  table, place = primals
   slope = lax.gather(
     tangents[0],
     place[..., None],
@@ -145,8 +143,7 @@ def _pairs_slope(primals, tangents):
     (2, table.shape[1]),
     mode="promise_in_bounds",
   )
-  pairs = [(v[..., 0, :], v[..., 1, :]) for v in slope]
-  return _pairs(table, places), pairs
+  return _pairs(table, place), (slope[..., 0, :], slope[..., 1, :])
 
 
 def _add_pairs(table: jax.Array, place: jax.Array, pair: Pair) -> jax.Array:
@@ -204,30 +201,25 @@ def _weigh(
 
 
 def _sample(
-  table: jax.Array, regions: _Regions, samples: list[tuple]
+  table: jax.Array, regions: _Regions, iy: jax.Array | int, ix: jax.Array | int
 ) -> jax.Array:
-  """What samples (iy, ix) of every bin add to it, [R, p, q, C]."""
-  places = [_places(regions, *sample) for sample in samples]
-  values = _pairs(table, [place for rows in places for place in rows])
-  return functools.reduce(
-    jnp.add,
-    [
-      _weigh(values[2 * k : 2 * k + 2], regions, *sample)
-      for k, sample in enumerate(samples)
-    ],
-  )
+  """What sample (iy, ix) of every bin adds to it, [R, p, q, C]."""
+  values = [_pairs(table, place) for place in _places(regions, iy, ix)]
+  return _weigh(values, regions, iy, ix)
 
 
 def _fixed(table: jax.Array, regions: _Regions, ratio: int) -> jax.Array:
   """Mean of ratio x ratio samples."""
   pairs = [(iy, ix) for iy in range(ratio) for ix in range(ratio)]
   if ratio <= 2:
-    return _sample(table, regions, pairs)
+    return functools.reduce(
+      jnp.add, [_sample(table, regions, iy, ix) for iy, ix in pairs]
+    )
 
   def add(total, pair):
-    return total + _sample(table, regions, [(pair[0], pair[1])]), None
+    return total + _sample(table, regions, pair[0], pair[1]), None
 
-  first = _sample(table, regions, pairs[:1])
+  first = _sample(table, regions, 0, 0)
   return lax.scan(add, first, jnp.asarray(pairs[1:]))[0]
 
 
@@ -241,7 +233,7 @@ def _adaptive(
   return _visit(
     floats,
     static,
-    lambda total, regions, iy, ix: total + _sample(table, regions, [(iy, ix)]),
+    lambda total, regions, iy, ix: total + _sample(table, regions, iy, ix),
     start,
   )
 
@@ -287,7 +279,7 @@ def _adaptive_backward(static, saved, cotangent):
       whole = [(*m, *f[2:]) for m, f in zip(moving, floats[:2], strict=True)]
       return _weigh(values, _regions((*whole, *floats[2:]), static), iy, ix)
 
-    values = _pairs(table, places)
+    values = [_pairs(table, place) for place in places]
     pairs, slope = jax.vjp(weigh, values, moving)[1](cotangent)
     for place, pair in zip(places, pairs, strict=True):
       table_slope = _add_pairs(table_slope, place, pair)
