@@ -115,24 +115,3 @@ class Config:
   eval_every: int | None = None
   checkpoint_every: int = 500
   log_every: int = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """Where and how, whatever is trained.
-
-  Attributes:
-    workdir: receives checkpoints, logs, result.json and weights.safetensors.
-    data_dir: folder of data sets.
-    backend: pmap or shard_map.
-    tiny: a few updates on a few pictures, to see that all works.
-    progress: show a progress bar.
-    tensorboard: write event files for TensorBoard.
-  """
-
-  workdir: str
-  data_dir: str = "runs/data"
-  backend: Literal["pmap", "shard_map"] = "pmap"
-  tiny: bool = False
-  progress: bool = True
-  tensorboard: bool = False

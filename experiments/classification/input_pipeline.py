@@ -6,9 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from experiments import training_runs
 from experiments.classification.config import Config, Data
 from vision_jax import data
-from vision_jax.train import distributed
 
 __all__ = [
   "eval_batches",
@@ -26,20 +26,14 @@ def find_set(
   config: Data, directory: str, *, tiny: bool = False, prepare: bool = True
 ) -> pathlib.Path:
   """The folder of the set; a generated one is drawn on first use."""
-  folder = pathlib.Path(directory) / ("tiny" if tiny else "")
-  if config.name not in _GENERATED or not prepare:
-    return folder / config.name
-
-  def draw() -> str:
-    path = data.prepare_generated(
-      config.name,
-      folder,
-      config=config.variant,
-      num_examples=_TINY if tiny else None,
-    )
-    return str(path)
-
-  return pathlib.Path(distributed.on_first_process(draw))
+  return training_runs.find_set(
+    config.name,
+    directory,
+    variant=config.variant,
+    num_examples=_TINY,
+    tiny=tiny,
+    generated=prepare and config.name in _GENERATED,
+  )
 
 
 def open_split(path: pathlib.Path, split: str) -> Any:

@@ -17,10 +17,10 @@ import time
 from typing import Any
 
 import jax
-import tyro
 
 from experiments.classification import configs, input_pipeline, task
-from experiments.classification.config import Config, Run
+from experiments.classification.config import Config
+from experiments.training_runs import Run, make_loggers, run_command
 from vision_jax import bench, data, train, weights
 
 
@@ -85,7 +85,7 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
       checkpoint_every=config.checkpoint_every,
       eval_fn=evaluate,
       eval_every=config.eval_every or num_steps,
-      logger=_loggers(workdir, run),
+      logger=make_loggers(workdir, run),
       log_every=config.log_every,
       progress=run.progress,
       timing=timing,
@@ -104,14 +104,6 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     export(config, source, state, workdir, metrics, minutes)
     print(json.dumps(metrics | {"minutes": minutes}, indent=1))
   return state
-
-
-def _loggers(workdir: pathlib.Path, run: Run) -> list[Any]:
-  """JSON lines, and TensorBoard if asked for."""
-  loggers: list[Any] = [train.JsonLinesLogger(workdir / "metrics.jsonl")]
-  if run.tensorboard:
-    loggers.append(train.TensorBoardLogger(workdir / "tensorboard"))
-  return loggers
 
 
 def export(
@@ -151,21 +143,11 @@ def export(
 
 def main() -> None:
   """Command line: one subcommand for each file of configs/."""
-
-  def command(name: str, config: Config):
-    def run(
-      run: tyro.conf.OmitArgPrefixes[Run],
-      config: Config = config,
-    ) -> None:
-      train_and_evaluate(configs.tiny(config) if run.tiny else config, run)
-
-    run.__doc__ = configs.SUMMARIES[name]
-    return run
-
-  tyro.extras.subcommand_cli_from_dict(
-    {name: command(name, config) for name, config in configs.CONFIGS.items()},
-    prog="python -m experiments.classification.train",
-    description=__doc__,
+  run_command(
+    "python -m experiments.classification.train",
+    __doc__,
+    configs,
+    train_and_evaluate,
   )
 
 

@@ -17,10 +17,10 @@ import pathlib
 import time
 
 import jax
-import tyro
 
 from experiments.segmentation import configs, input_pipeline, task
-from experiments.segmentation.config import Config, Run
+from experiments.segmentation.config import Config
+from experiments.training_runs import Run, make_loggers, run_command
 from vision_jax import bench, data, train, weights
 
 
@@ -62,7 +62,7 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
       num_steps=config.num_steps,
       checkpoints=checkpoints,
       checkpoint_every=config.checkpoint_every,
-      logger=[train.JsonLinesLogger(workdir / "metrics.jsonl")],
+      logger=make_loggers(workdir, run),
       log_every=config.log_every,
       progress=run.progress,
       timing=timing,
@@ -120,21 +120,11 @@ def export(config, variables, workdir, scores, minutes) -> None:
 
 def main() -> None:
   """Command line: one subcommand for each file of configs/."""
-
-  def command(name: str, config: Config):
-    def run(
-      run: tyro.conf.OmitArgPrefixes[Run],
-      config: Config = config,
-    ) -> None:
-      train_and_evaluate(configs.tiny(config) if run.tiny else config, run)
-
-    run.__doc__ = configs.SUMMARIES[name]
-    return run
-
-  tyro.extras.subcommand_cli_from_dict(
-    {name: command(name, config) for name, config in configs.CONFIGS.items()},
-    prog="python -m experiments.segmentation.train",
-    description=__doc__,
+  run_command(
+    "python -m experiments.segmentation.train",
+    __doc__,
+    configs,
+    train_and_evaluate,
   )
 
 

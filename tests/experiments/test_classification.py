@@ -17,7 +17,8 @@ from experiments.classification import (
   throughput,
   train,
 )
-from experiments.classification.config import Config, Data, Optimizer, Run
+from experiments.classification.config import Config, Data, Optimizer
+from experiments.training_runs import Run
 from vision_jax import data, nn, weights
 
 

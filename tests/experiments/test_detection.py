@@ -21,7 +21,8 @@ from experiments.detection import (
   train,
   yolo_task,
 )
-from experiments.detection.config import Config, Data, Run
+from experiments.detection.config import Config, Data
+from experiments.training_runs import Run
 from tests import compilation
 from vision_jax import data, weights
 from vision_jax.systems import yolo

@@ -7,7 +7,8 @@ import pytest
 from absl.testing import absltest
 
 from experiments.segmentation import configs, costs, tables, task, train
-from experiments.segmentation.config import Config, Run
+from experiments.segmentation.config import Config
+from experiments.training_runs import Run
 from vision_jax import weights
 
 
