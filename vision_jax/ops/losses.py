@@ -153,10 +153,13 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       f"its last axis, got {labels.shape} and {logits.shape}."
     )
   inside = (labels >= 0) & (labels < logits.shape[-1])
-  place = jnp.where(inside, labels, 0)[..., None]
-  log_probs = jax.nn.log_softmax(logits, -1)
-  loss = -jnp.take_along_axis(log_probs, place, -1)[..., 0]
-  return jnp.where(inside, loss, 0)
+  return jnp.where(inside, label_loss(logits, jnp.where(inside, labels, 0)), 0)
+
+
+def label_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """-log softmax(x)[label] of classes that exist, [...]."""
+  chosen = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
+  return jax.nn.logsumexp(logits, -1) - chosen
 
 
 def focal_loss(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.ops import sampling
+from vision_jax.ops.losses import label_loss
 
 __all__ = ["label_losses", "segmentation_loss"]
 
@@ -90,6 +91,4 @@ def label_losses(
   """
   valid = labels != ignore
   known = jnp.where(valid, labels, 0).astype(jnp.int32)
-  chosen = jnp.take_along_axis(logits, known[..., None], axis=-1)[..., 0]
-  losses = jax.nn.logsumexp(logits, axis=-1) - chosen
-  return jnp.where(valid, losses, 0), valid
+  return jnp.where(valid, label_loss(logits, known), 0), valid
