@@ -35,6 +35,7 @@ MODELS = (
 # Units, or filters, of the plain networks: the smallest of the paper.
 _WIDTHS = {"FCN": 128, "CNN": 32}
 _SEEN = 28  # side of what the classifier behind a transformer sees
+_LOOKS = {"Aff": 3, "Proj": 3, "TPS": 1}  # splines cannot be multiplied
 
 
 class FullyConnected(nn.Module):
@@ -103,7 +104,9 @@ def _network(model: str, kind: str, width: int) -> DigitNetwork:
   # A larger picture is read at twice the resolution, and averaged.
   pool = 1 if SIDES[kind] == _SEEN else 2
   size = (pool * _SEEN, pool * _SEEN)
-  transformer = stn.SpatialTransformer(localisation, _FAMILIES[transform], size)
+  transformer = stn.SpatialTransformer(
+    localisation, _FAMILIES[transform], size, num_steps=_LOOKS[transform]
+  )
   return DigitNetwork(classifier, transformer, pool)
 
 
@@ -147,7 +150,10 @@ def make_network(model: str, kind: str) -> DigitNetwork:
     to 10 % less.
 
   Source:
-    Jaderberg et al., Spatial Transformer Networks, 2015, appendix A.4.
+    Jaderberg et al., Spatial Transformer Networks, 2015, appendix A.4; affine
+    and projective transformers look three times and multiply what they find,
+    as in Lin and Lucey, Inverse Compositional Spatial Transformer Networks,
+    2017, section 3.2.
   """
   if model not in MODELS:
     raise ValueError(

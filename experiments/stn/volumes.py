@@ -2,7 +2,7 @@
 
 Run:     python -m experiments.stn.volumes [--figure volumes.png]
 Expect:  a plain network and one behind a 3D affine transformer with as many
-         parameters, three seeds each, under three minutes on two cores
+         parameters, three seeds each, a few minutes
 """
 
 import bisect

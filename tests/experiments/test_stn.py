@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import tyro
 from PIL import Image
 
 from experiments.stn import (
@@ -160,13 +161,9 @@ class TestNetworks:
 
 
 def test_tiny_run(tmp_path, quick_compile):
-  run = train.Run(
-    data_dir=str(tmp_path),
-    out=str(tmp_path / "result.json"),
-    tiny=True,
-    progress=False,
-  )
-  error = train.main("ST-FCN Aff", "R", training.Config(), run)
+  run = train.Run(data_dir=str(tmp_path), tiny=True, progress=False)
+  out = str(tmp_path / "result.json")
+  error = train.main("ST-FCN Aff", "R", training.Config(), run, out)
   result = json.loads((tmp_path / "result.json").read_text())
   assert result["error"] == error
   assert result["split"] == "test"
@@ -193,6 +190,12 @@ def test_error_percent():
   expected = 100 * np.mean(logits.argmax(-1) != labels)
   got = training.error_percent(network, variables, (images, labels), batch=16)
   np.testing.assert_allclose(got, expected)
+
+
+@pytest.mark.parametrize("module", [table, volumes, pictures])
+def test_options(module):
+  args = tyro.cli(module.Args, args=["--no-progress", "--data", "mnist"])
+  assert args.run == train.Run(progress=False, data="mnist")
 
 
 def test_table_goes_on_where_it_was(tmp_path, quick_compile, capsys):

@@ -7,16 +7,13 @@ Batch normalisation gets the statistics of that picture: without them rounding
 grows a thousandfold on its way through a MobileNet.
 """
 
-import contextlib
-from unittest import mock
-
 import numpy as np
 import torch
 
 from tests.parity.torchvision_shim import torchvision
 from vision_jax import weights
 
-__all__ = ["blocks_image", "build", "calibrate", "decided_image"]
+__all__ = ["blocks_image", "build", "calibrate"]
 
 # Layer -> (deviation of its outputs, axis of channels whose mean becomes 0).
 _SPREAD = {
@@ -71,11 +68,7 @@ def calibrate(net, image, spread=None):
 
 
 def build(name, *, seed=0, spread=None, torch_settings=None, **settings):
-  """(torch module, our module, our variables) on small pictures.
-
-  Fewer proposals than usual: among very many boxes some overlap is as good as
-  equal to the threshold, and rounding decides.
-  """
+  """(torch module, our module, our variables) on small pictures."""
   classes = settings.pop("num_classes", 6)
   net = getattr(torchvision.models.detection, name)(
     weights=None,
@@ -105,50 +98,3 @@ def blocks_image(rng, height, width, side=8):
   cells = rng.uniform(size=(-(-height // side), -(-width // side), 3))
   picture = cells.repeat(side, 0).repeat(side, 1)[:height, :width]
   return picture.astype(np.float32)
-
-
-# Overlaps and scores nearer than this are decided by rounding.
-_OVERLAP, _SCORE = 1e-5, 5e-5
-
-
-@contextlib.contextmanager
-def _margins():
-  """Records how near the decisions of every suppression inside are."""
-  real = torchvision.ops.boxes.batched_nms
-  found = []
-
-  def batched_nms(boxes, scores, labels, limit):
-    kept = real(boxes, scores, labels, limit)
-    if not len(kept):
-      return kept
-    overlap = torchvision.ops.box_iou(boxes[kept], boxes)
-    gap = scores[kept][:, None] - scores[None]
-    rival = (labels[kept][:, None] == labels[None]) & (gap >= 0)
-    rival[torch.arange(len(kept)), kept] = False
-    away = (overlap - limit).abs()[rival]
-    near = gap[rival & (overlap > limit)]
-    ends = [s for s in (40, 100) if s < len(kept)]
-    cuts = [float(scores[kept[s - 1]] - scores[kept[s]]) for s in ends]
-    found.append(
-      (
-        float(away.min()) if len(away) else 1.0,
-        min([float(near.min()) if len(near) else 1.0, *cuts]),
-      )
-    )
-    return kept
-
-  with mock.patch.object(torchvision.ops.boxes, "batched_nms", batched_nms):
-    yield found
-
-
-def decided_image(net, rng, size, run):
-  """A picture on which rounding decides nothing, and `run(net, picture)`."""
-  for _ in range(60):
-    image = blocks_image(rng, *size)
-    with _margins() as found:
-      expected = run(net, image)
-    overlap, score = np.min(found, axis=0)
-    floor = np.abs(expected["scores"] - 0.05).min(initial=1.0)
-    if overlap > _OVERLAP and min(score, floor) > _SCORE:
-      return image, expected
-  raise AssertionError(f"no picture of {size} without near-ties")

@@ -17,7 +17,7 @@ MEAN = (103.53, 116.28, 123.675)
 
 
 class MaskRCNN:
-  """One picture at a time; `found = net(bytes [H, W, 3], RGB)`."""
+  """One picture at a time: `found = net(*net.prepare(bytes))`."""
 
   def __init__(self, blocks=(3, 4, 6, 3), classes=5, groups=1, group_width=64,
                stride_in_1x1=True, std=(1.0, 1.0, 1.0), min_size=128,
@@ -145,7 +145,8 @@ class MaskRCNN:
     weight = self.get(f"{name}.weight", out, x.shape[1])
     return F.linear(x, weight, self.get(f"{name}.bias", out))
 
-  def __call__(self, image):
+  def prepare(self, image):
+    """Bytes [H, W, 3] RGB -> [1, 3, h, w], padded, and the size inside."""
     high, wide = image.shape[:2]
     short = self.min_size
     new = (short, short / high * wide) if high < wide else (
@@ -159,19 +160,24 @@ class MaskRCNN:
     x = torch.from_numpy(np.asarray(pixels)[..., ::-1].astype(np.float32))
     x = (x - torch.tensor(MEAN)) / torch.tensor(self.std)
     x = x.permute(2, 0, 1)[None]
-    x = F.pad(x, (0, -new[1] % 32, 0, -new[0] % 32))
+    return F.pad(x, (0, -new[1] % 32, 0, -new[0] % 32)), new
+
+  def __call__(self, x, size):
+    """What is found on a prepared picture, in its frame."""
     with torch.no_grad():
       maps = self.backbone(x)
-      boxes, scores, labels = self.boxes(maps, new)
+      boxes, scores, labels = self.boxes(maps, size)
       masks = self.masks(maps, boxes, labels)
-    ratio = torch.tensor([wide / new[1], high / new[0]] * 2)
-    boxes = _clip(boxes * ratio, (high, wide))
     return {
-      "boxes": boxes.numpy(),
-      "scores": scores.numpy(),
-      "labels": labels.numpy() + 1,
-      "masks": _paste(masks, boxes, (high, wide)).numpy(),
+      "boxes": boxes,
+      "scores": scores,
+      "labels": labels + 1,
+      "masks": masks[:, None],
     }
+
+  def double(self):
+    self.state = {name: value.double() for name, value in self.state.items()}
+    return self
 
   def boxes(self, maps, size):
     proposals = self.propose(maps, size)
@@ -209,7 +215,7 @@ class MaskRCNN:
   def calibrate(self, image):
     """Statistics and last layers from one picture."""
     self.learning, self.done = True, set()
-    self(image)
+    self(*self.prepare(image))
     self.learning = False
 
 
@@ -223,17 +229,5 @@ def _decode(deltas, anchors, factors):
 
 
 def _clip(boxes, size):
-  limit = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
+  limit = torch.tensor([size[1], size[0]] * 2).to(boxes.dtype)
   return torch.minimum(boxes.clamp(min=0), limit)
-
-
-def _paste(masks, boxes, size):
-  """grid_sample at the centres of pixels."""
-  high, wide = size
-  x1, y1, x2, y2 = (boxes[:, k, None] for k in range(4))
-  y = (torch.arange(high) + 0.5 - y1) / (y2 - y1) * 2 - 1
-  x = (torch.arange(wide) + 0.5 - x1) / (x2 - x1) * 2 - 1
-  grid = torch.stack(
-    [x[:, None].expand(-1, high, -1), y[:, :, None].expand(-1, -1, wide)], -1
-  )
-  return F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]

@@ -80,6 +80,11 @@ class SpatialTransformerTest(parameterized.TestCase):
       np.testing.assert_allclose(
         seen[:, :, : 16 - shift], images[:, :, shift:], atol=1e-5
       )
+    smaller = two.clone(size=(8, 8))  # the last look alone
+    seen, _ = smaller.apply(variables, images)
+    shifted = jnp.pad(images[:, :, 2:], ((0, 0), (0, 0), (0, 2), (0, 0)))
+    means = shifted.reshape(1, 8, 2, 8, 2, 1).mean((2, 4))
+    np.testing.assert_allclose(seen, means, atol=1e-5)
     with self.assertRaisesRegex(ValueError, "`num_steps` must be"):
       one.clone(transform="tps", num_steps=2).init(jax.random.key(0), images)
     with self.assertRaisesRegex(

@@ -15,10 +15,8 @@ from vision_jax.ops.attribution import (
   saliency,
 )
 from vision_jax.ops.box_suppression import (
-  matrix_nms,
   nms,
   nms_among_best,
-  soft_nms,
 )
 from vision_jax.ops.boxes import (
   box_area,
@@ -42,6 +40,9 @@ from vision_jax.ops.filters import (
   gaussian_kernel,
   histogram,
   kapur_threshold,
+)
+from vision_jax.ops.floats import (
+  at_least_float32,
 )
 from vision_jax.ops.frames import (
   continuous_to_index,
@@ -176,6 +177,10 @@ from vision_jax.ops.scale_space import (
   laplacian_of_gaussian,
   scale_space_extrema,
 )
+from vision_jax.ops.soft_suppression import (
+  matrix_nms,
+  soft_nms,
+)
 from vision_jax.ops.splines import (
   ThinPlateSpline,
   apply_thin_plate_spline,
@@ -239,6 +244,7 @@ __all__ = [
   "affine_grid",
   "apply_homography",
   "apply_thin_plate_spline",
+  "at_least_float32",
   "axis_angle_to_rotation",
   "binary_cross_entropy",
   "binary_uncertainty",

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of boxes: exact, and two that rescore.
+"""Non-maximum suppression of boxes, exact.
 
 `nms` has several formulations with one result, that of the greedy loop: visit
 boxes by falling score, equal scores by rising index, and drop those whose IoU
@@ -16,7 +16,14 @@ from jax import lax
 from vision_jax.ops.boxes import box_area, safe_ratio
 from vision_jax.ops.matrix_tools import as_float, as_shape
 
-__all__ = ["matrix_nms", "nms", "nms_among_best", "soft_nms"]
+__all__ = [
+  "checked",
+  "iou_row",
+  "iou_table",
+  "nms",
+  "nms_among_best",
+  "planes_of",
+]
 
 _TILE = 256
 _BLOCKED_FROM = 4000  # above, N x N overlaps are too many
@@ -37,7 +44,7 @@ def _limit(iou_threshold: jax.Array | float, dtype: jnp.dtype) -> jax.Array:
   return jnp.asarray(near)
 
 
-def _checked(
+def checked(
   function: str,
   boxes: jax.Array,
   scores: jax.Array,
@@ -74,7 +81,8 @@ class _Planes(NamedTuple):
   area: jax.Array
 
 
-def _planes(boxes: jax.Array) -> _Planes:
+def planes_of(boxes: jax.Array) -> _Planes:
+  """Coordinates and areas of boxes [N, 4], each [N]."""
   x1, y1, x2, y2 = (boxes[:, k] for k in range(4))
   return _Planes(x1, y1, x2, y2, box_area(boxes))
 
@@ -87,13 +95,13 @@ def _iou(p: _Planes, q: _Planes) -> jax.Array:
   return safe_ratio(common, p.area + q.area - common)
 
 
-def _table(p: _Planes, q: _Planes) -> jax.Array:
+def iou_table(p: _Planes, q: _Planes) -> jax.Array:
   """IoU of all pairs, [n, m]."""
   column = _Planes(*(v[:, None] for v in p))
   return _iou(column, _Planes(*(v[None] for v in q)))
 
 
-def _row(i: jax.Array, p: _Planes) -> jax.Array:
+def iou_row(i: jax.Array, p: _Planes) -> jax.Array:
   """IoU of box i with all, [n]."""
   return _iou(_Planes(*(v[i] for v in p)), p)
 
@@ -102,11 +110,11 @@ def _sequential(boxes, labels, alive, limit, wanted):
   """One visit after the other; O(N) memory."""
   total = boxes.shape[0]
   place = jnp.arange(total)
-  planes = _planes(boxes)
+  planes = planes_of(boxes)
 
   def visit(state):
     i, alive, count = state
-    near = (_row(i, planes) > limit) & (labels == labels[i]) & (place > i)
+    near = (iou_row(i, planes) > limit) & (labels == labels[i]) & (place > i)
     return i + 1, alive & ~(near & alive[i]), count + alive[i]
 
   def unfinished(state):
@@ -140,8 +148,8 @@ def _settle(suppresses: jax.Array, alive: jax.Array) -> jax.Array:
 def _fixpoint(boxes, labels, alive, limit, wanted):
   """All visits at once, repeated until nothing changes; N x N memory."""
   del wanted
-  planes = _planes(boxes)
-  near = (_table(planes, planes) > limit) & (labels[:, None] == labels[None])
+  planes = planes_of(boxes)
+  near = (iou_table(planes, planes) > limit) & (labels[:, None] == labels[None])
   return _settle(jnp.triu(near, 1), alive)
 
 
@@ -149,7 +157,7 @@ def _blocked(boxes, labels, alive, limit, wanted):
   """`_fixpoint` inside tiles, each of which suppresses the later ones."""
   total = boxes.shape[0]
   extra = -total % _TILE
-  planes = _planes(jnp.pad(boxes, ((0, extra), (0, 0))))
+  planes = planes_of(jnp.pad(boxes, ((0, extra), (0, 0))))
   labels, alive = jnp.pad(labels, (0, extra)), jnp.pad(alive, (0, extra))
   place = jnp.arange(total + extra)
 
@@ -164,7 +172,7 @@ def _blocked(boxes, labels, alive, limit, wanted):
 
     def near(others, their_labels):
       same = own_labels[:, None] == their_labels[None]
-      return (_table(own, others) > limit) & same
+      return (iou_table(own, others) > limit) & same
 
     kept = _settle(jnp.triu(near(own, own_labels), 1), part(alive))
     gone = (near(planes, labels) & kept[:, None]).any(0)
@@ -200,7 +208,7 @@ def _first(order: jax.Array, kept: jax.Array, count: int) -> jax.Array:
 def _by_argmax(boxes, scores, labels, alive, limit, count):
   """The best of what is left, `count` times; nothing is sorted."""
   index = jnp.full(count, -1, jnp.int32)
-  planes = _planes(boxes)
+  planes = planes_of(boxes)
 
   def visit(k, state):
     alive, index = state
@@ -208,7 +216,7 @@ def _by_argmax(boxes, scores, labels, alive, limit, count):
     # Where all that is left scores -inf, the first of them.
     best = jnp.where(alive[best], best, jnp.argmax(alive)).astype(jnp.int32)
     found = alive[best]
-    near = (_row(best, planes) > limit) & (labels == labels[best])
+    near = (iou_row(best, planes) > limit) & (labels == labels[best])
     alive = alive & ~(near & found)
     alive = alive.at[best].set(False)
     return alive, index.at[k].set(jnp.where(found, best, -1))
@@ -263,7 +271,7 @@ def nms(
     Felzenszwalb et al., Object detection with discriminatively trained part
     based models, 2010, section 5; torchvision's kernel.
   """
-  boxes, scores, alive, labels = _checked("nms", boxes, scores, valid, labels)
+  boxes, scores, alive, labels = checked("nms", boxes, scores, valid, labels)
   if method not in _METHODS:
     raise ValueError(
       f"nms: `method` must be one of {', '.join(_METHODS)}, got {method!r}."
@@ -353,7 +361,7 @@ def nms_among_best(
   Source:
     The prefix property of the greedy loop.
   """
-  boxes, scores, alive, labels = _checked(
+  boxes, scores, alive, labels = checked(
     "nms_among_best", boxes, scores, valid, labels
   )
   if num_candidates < 1:
@@ -379,160 +387,3 @@ def nms_among_best(
   if count:
     index = jnp.where(kept, best[jnp.where(kept, index, 0)], -1)
   return index.astype(jnp.int32), kept, exact
-
-
-def _decay_function(
-  function: str, decay: str, sigma: float
-) -> Callable[[jax.Array], jax.Array]:
-  if decay not in ("gaussian", "linear") or sigma <= 0:
-    raise ValueError(
-      f"{function}: `decay` must be gaussian or linear and `sigma` > 0, got "
-      f"{decay!r} and {sigma}."
-    )
-  if decay == "linear":
-    return lambda iou: 1 - iou
-  return lambda iou: jnp.exp(-(iou**2) / sigma)
-
-
-def soft_nms(
-  boxes: jax.Array,
-  scores: jax.Array,
-  valid: jax.Array | None = None,
-  *,
-  max_outputs: int,
-  decay: str = "gaussian",
-  sigma: float = 0.5,
-  iou_threshold: float = 0.3,
-  score_threshold: float = 0.001,
-  labels: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Soft-NMS: overlap with a better box lowers a score instead of ending it.
-
-  The best box left is taken, the scores s of the others become s f(IoU) with
-  f(u) = exp(-u^2 / sigma), or 1 - u where u exceeds the threshold; and again.
-
-  Convention:
-    Boxes (x1, y1, x2, y2). In the order taken: falling rescored score.
-
-  Args:
-    boxes: [N, 4].
-    scores: [N], not negative.
-    valid: bool [N].
-    max_outputs: length K of the result.
-    decay: f, "gaussian" or "linear".
-    sigma: of the gaussian.
-    iou_threshold: of the linear one.
-    score_threshold: ends the list.
-    labels: int [N]; unlike labels do not touch each other.
-
-  Returns:
-    index int32 [K] (-1 on padding), scores [K] (0 on padding; differentiable)
-    and valid bool [K].
-
-  Raises:
-    ValueError: if a shape is wrong or a setting unknown.
-
-  Example:
-    >>> from vision_jax import ops
-    >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 12, 12]])
-    >>> index, scores, valid = ops.soft_nms(
-    ...   boxes, jnp.array([0.9, 0.8, 0.3]), max_outputs=3)
-    >>> print(index, [f"{s:.4f}" for s in scores])
-    [0 2 1] ['0.9000', '0.3000', '0.1083']
-
-  Source:
-    Bodla et al., Soft-NMS, 2017, section 3.
-  """
-  boxes, scores, alive, labels = _checked(
-    "soft_nms", boxes, scores, valid, labels
-  )
-  weight = _decay_function("soft_nms", decay, sigma)
-  total = boxes.shape[0]
-  if not total:
-    none = jnp.full(max_outputs, -1, jnp.int32)
-    return none, jnp.zeros(max_outputs, scores.dtype), none >= 0
-
-  planes = _planes(boxes)
-
-  def take(state, _):
-    scores, alive = state
-    best = jnp.argmax(jnp.where(alive, lax.stop_gradient(scores), -jnp.inf))
-    score = scores[best]
-    found = alive[best] & (score >= score_threshold)
-    iou = _row(best, planes)
-    factor = weight(iou)
-    if decay == "linear":
-      factor = jnp.where(iou > iou_threshold, factor, 1)
-    scores = scores * jnp.where(labels == labels[best], factor, 1)
-    alive = alive & (jnp.arange(total) != best) & found
-    index = jnp.where(found, best, -1).astype(jnp.int32)
-    return (scores, alive), (index, jnp.where(found, score, 0), found)
-
-  scores = jnp.where(alive, scores, 0)
-  _, (index, taken, found) = lax.scan(take, (scores, alive), length=max_outputs)
-  return index, taken, found
-
-
-def matrix_nms(
-  boxes: jax.Array,
-  scores: jax.Array,
-  valid: jax.Array | None = None,
-  *,
-  decay: str = "gaussian",
-  sigma: float = 0.5,
-  labels: jax.Array | None = None,
-) -> jax.Array:
-  """Matrix-NMS: Soft-NMS in one step, an approximation.
-
-  A box j is lowered by the better box i that lowers it most, and i counts the
-  less the more it is itself overlapped by a better one:
-  min over i of f(IoU_ij) / f(max over k of IoU_ki), at most 1.
-
-  Convention:
-    Boxes (x1, y1, x2, y2). Better: higher score, equal scores lower index.
-
-  Args:
-    boxes: [N, 4].
-    scores: [N].
-    valid: bool [N].
-    decay: f, "gaussian" exp(-u^2 / sigma) or "linear" 1 - u.
-    sigma: of the gaussian; SOLO's exp(-2 u^2) is 0.5.
-    labels: int [N]; unlike labels do not touch each other.
-
-  Returns:
-    Rescored scores [N], in the order given, 0 where not valid. N x N memory.
-
-  Raises:
-    ValueError: if a shape is wrong or a setting unknown.
-
-  Example:
-    >>> from vision_jax import ops
-    >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 12, 12]])
-    >>> print(ops.matrix_nms(boxes, jnp.array([1.0, 0.5, 0.25])).round(4))
-    [1.     0.0677 0.25  ]
-
-  Source:
-    Wang et al., SOLOv2, 2020, section 3.3, with boxes instead of masks.
-  """
-  boxes, scores, alive, labels = _checked(
-    "matrix_nms", boxes, scores, valid, labels
-  )
-  weight = _decay_function("matrix_nms", decay, sigma)
-  if not boxes.shape[0]:
-    return scores
-  scores = jnp.where(alive, scores, 0)
-  fixed = lax.stop_gradient(scores)
-  place = jnp.arange(boxes.shape[0])
-  better = (fixed[:, None] > fixed[None]) | (
-    (fixed[:, None] == fixed[None]) & (place[:, None] < place[None])
-  )
-  better &= alive[:, None] & alive[None] & (labels[:, None] == labels[None])
-  planes = _planes(boxes)
-  iou = jnp.where(better, _table(planes, planes), 0)
-  own = iou.max(0)  # how much i is overlapped by a better one
-  # An i that is wholly covered, f = 0, lowers nobody: it is as good as gone.
-  shadow = weight(own)[:, None]
-  ratio = jnp.where(
-    better & (shadow > 0), weight(iou) / jnp.where(shadow > 0, shadow, 1), 1
-  )
-  return scores * jnp.minimum(ratio.min(0), 1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.ops import interpolation
+from vision_jax.ops.floats import at_least_float32
 from vision_jax.ops.matrix_tools import map_lattice
 
 __all__ = ["affine_grid", "grid_sample", "pixel_centres"]
@@ -152,7 +153,7 @@ def grid_sample(
       'grid_sample: `fill_value` must come with padding_mode="zeros", got '
       f"{padding_mode!r}; leave it out."
     )
-  grid = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
+  grid = at_least_float32(grid)
   # Finite numbers stay finite in pixels; infinite ones have their own rule.
   grid = jnp.where(jnp.isfinite(grid), interpolation.limit(grid), grid)
   sides = jnp.array(image.shape[-2 : -2 - dims : -1], grid.dtype)

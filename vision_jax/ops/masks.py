@@ -9,7 +9,7 @@ from jax import lax
 
 from vision_jax.ops.boxes import Size
 from vision_jax.ops.matrix_tools import as_float, as_shape
-from vision_jax.ops.rois import axis_bins, axis_matrix
+from vision_jax.ops.roi_samples import axis_bins, axis_matrix
 
 __all__ = ["crop_masks", "paste_masks", "paste_masks_integer"]
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vision_jax.ops.floats import at_least_float32
 from vision_jax.ops.structures import Matches
 
 __all__ = [
@@ -315,7 +316,7 @@ def _as_table(function: str, name: str, table: jax.Array) -> jax.Array:
       f"{function}: `{name}` must be [K0, K1], got shape {table.shape}; use "
       "jax.vmap for a batch."
     )
-  table = table.astype(jnp.promote_types(table.dtype, jnp.float32))
+  table = at_least_float32(table)
   return jnp.where(jnp.isfinite(table), table, -jnp.inf)
 
 

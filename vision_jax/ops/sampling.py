@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from vision_jax.ops import interpolation
+from vision_jax.ops.floats import at_least_float32
 
 __all__ = ["resize", "sample"]
 
@@ -84,7 +85,7 @@ def sample(
     mode=(mode, interpolation.MODES),
     padding=(padding, tuple(_PADDINGS)),
   )
-  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
+  points = at_least_float32(points)
   # Three pixels outside, all taps are outside: the value no longer changes.
   far = jnp.broadcast_to(
     jnp.array([image.shape[1] + 2, image.shape[0] + 2], points.dtype),
@@ -185,7 +186,7 @@ def resize(
     )
   result = image
   if floating:
-    result = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    result = at_least_float32(image)
   # The axis that shrinks more first, which takes fewer products.
   ratio = [o / n for o, n in zip(size, image.shape[-3:-1], strict=True)]
   for k in (0, 1) if ratio[0] <= ratio[1] else (1, 0):

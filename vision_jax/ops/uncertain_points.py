@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vision_jax.ops import frames, sampling
+from vision_jax.ops.floats import at_least_float32
 
 __all__ = [
   "POINT_SAMPLING",
@@ -201,7 +202,7 @@ def binary_uncertainty(logits: jax.Array) -> jax.Array:
       "binary_uncertainty: `logits` must be [..., 1], got shape "
       f"{logits.shape}; take the channel of one class first."
     )
-  return -jnp.abs(_wide(logits[..., 0]))
+  return -jnp.abs(at_least_float32(logits[..., 0]))
 
 
 def margin_uncertainty(logits: jax.Array) -> jax.Array:
@@ -233,7 +234,7 @@ def margin_uncertainty(logits: jax.Array) -> jax.Array:
       "margin_uncertainty: `logits` must be [..., K] with K >= 2, got shape "
       f"{logits.shape}; one channel has `binary_uncertainty`."
     )
-  logits = lax.stop_gradient(_wide(logits))
+  logits = lax.stop_gradient(at_least_float32(logits))
 
   def join(x, y):  # the two best of two pairs
     second = jnp.maximum(jnp.minimum(x[0], y[0]), jnp.maximum(x[1], y[1]))
@@ -273,7 +274,7 @@ def probability_uncertainty(logits: jax.Array) -> jax.Array:
   Source:
     Kirillov et al., PointRend, 2020, section 5.
   """
-  return margin_uncertainty(jax.nn.softmax(_wide(logits), axis=-1))
+  return margin_uncertainty(jax.nn.softmax(at_least_float32(logits), axis=-1))
 
 
 def grid_points(size: tuple[int, int]) -> jax.Array:
@@ -415,10 +416,6 @@ def sample_uncertain_points(
   seen = point_sample(lax.stop_gradient(logits), candidates, padding=padding)
   chosen = candidates[_top(uncertainty(seen), count, False)]
   return jnp.concatenate([chosen, fresh])
-
-
-def _wide(x: jax.Array) -> jax.Array:
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _top(values: jax.Array, count: int, approximate: bool) -> jax.Array:

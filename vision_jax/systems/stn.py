@@ -133,7 +133,8 @@ class SpatialTransformer(nn.Module):
       `bound_parameters`; None has no bound.
     num_steps: how often the localisation, always the same, looks at what has
       been read and corrects the warp; each time the original is read, so that
-      nothing is smoothed twice. Above 1 for all but splines.
+      nothing is smoothed twice, in its own size until the last. Above 1 for
+      all but splines.
     padding_mode: of `ops.grid_sample`.
     mode: of `ops.grid_sample`.
     align_corners: which ndc frame.
@@ -183,11 +184,11 @@ class SpatialTransformer(nn.Module):
       ),
       name="regression",
     )
-    size = (
-      x.shape[1 : 1 + transform.num_dims] if self.size is None else self.size
-    )
-    seen, total = x, None
-    for _ in range(self.num_steps):
+    shape = x.shape[1 : 1 + transform.num_dims]
+    size, seen, total = shape, x, None
+    for remaining in reversed(range(self.num_steps)):
+      if self.size is not None and remaining == 0:
+        size = self.size
       parameters = regression(self.localisation(seen)).astype(jnp.float32)
       if self.bound is not None:
         parameters = bound_parameters(

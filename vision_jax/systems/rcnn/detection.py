@@ -139,14 +139,14 @@ def detect(
     masks = net.mask_logits(pool(found.boxes, MASK_CELLS))
     channel = found.labels[:, :, None, None, None]
     masks = jnp.take_along_axis(masks, channel, -1)[..., 0]
-    masks = jax.nn.sigmoid(masks.astype(jnp.float32))
+    masks = jax.nn.sigmoid(ops.at_least_float32(masks))
     found = found._replace(
       masks=jnp.where(found.valid[:, :, None, None], masks, 0)
     )
   if module.keypoint_layers:
     heatmaps = net.keypoint_logits(pool(found.boxes, MASK_CELLS))
     xy, score = jax.vmap(ops.decode_roi_keypoints)(
-      heatmaps.astype(jnp.float32), found.boxes
+      ops.at_least_float32(heatmaps), found.boxes
     )
     points = jnp.concatenate([xy - 0.5, score[..., None]], -1)
     found = found._replace(
@@ -172,10 +172,10 @@ def _propose(module, found, canvas, sizes, padded) -> Proposals:
 
 def _choose(proposals, logits, deltas, size, *, settings):
   """Detections of one picture from class scores and boxes."""
-  probs = jax.nn.softmax(logits.astype(jnp.float32))[:, 1:]
+  probs = jax.nn.softmax(ops.at_least_float32(logits))[:, 1:]
   classes = probs.shape[1]
   boxes = ops.decode_boxes(
-    deltas[:, 1:].astype(jnp.float32),
+    ops.at_least_float32(deltas[:, 1:]),
     proposals.boxes[:, None],
     weights=settings.box_weights,
   )

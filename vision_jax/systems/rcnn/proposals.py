@@ -125,10 +125,10 @@ def make_proposals(
   for k, (level, score, offsets) in enumerate(
     zip(levels, logits, deltas, strict=True)
   ):
-    score = jax.lax.stop_gradient(score.astype(jnp.float32))
+    score = jax.lax.stop_gradient(ops.at_least_float32(score))
     score = jnp.where(level.inside & ~jnp.isnan(score), score, -jnp.inf)
     score, best = jax.lax.top_k(score, min(before, score.shape[0]))
-    offsets = jax.lax.stop_gradient(offsets[best].astype(jnp.float32))
+    offsets = jax.lax.stop_gradient(ops.at_least_float32(offsets[best]))
     boxes.append(ops.decode_boxes(offsets, level.anchors[best]))
     scores.append(score)
     numbers.append(jnp.full(score.shape, k, jnp.int32))
