@@ -115,7 +115,8 @@ class MaskRCNN:
         torch.arange(high) * stride, torch.arange(wide) * stride, indexing="ij"
       )
       shift = torch.stack([x0, y, x0, y], -1).reshape(-1, 1, 4)
-      anchors = (shift + torch.tensor(cells)).reshape(-1, 4)
+      cells = torch.tensor(cells, dtype=torch.float32)  # as detectron2 has it
+      anchors = (shift + cells).reshape(-1, 4)
       logits = logits.permute(0, 2, 3, 1).reshape(-1)
       deltas = deltas.reshape(3, 4, high, wide).permute(2, 3, 0, 1)
       box = _decode(deltas.reshape(-1, 4), anchors, (1.0, 1.0, 1.0, 1.0))

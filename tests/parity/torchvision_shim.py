@@ -5,6 +5,7 @@ load, nothing is changed. Elsewhere the schemas of nms, qnms and roi_align are
 defined before the import, with implementations in Python for the CPU.
 """
 
+import importlib
 import importlib.util
 import pathlib
 
@@ -72,7 +73,7 @@ def _axis_weights(low, high, scale, bins, size, sampling_ratio, aligned):
   count = sampling_ratio
   if count <= 0:
     count = int(torch.ceil(width))
-  weights = torch.zeros(bins, size)
+  weights = torch.zeros(bins, size, dtype=low.dtype)
   for i in range(count):
     for p in range(bins):
       y = start + p * width + (i + 0.5) * width / count
@@ -147,3 +148,6 @@ if uses_shim:
   import torchvision.extension
 
   torchvision.extension._has_ops = lambda: True
+  # roi_align took its own reference to the function when it was imported.
+  module = importlib.import_module("torchvision.ops.roi_align")
+  module._has_ops = torchvision.extension._has_ops

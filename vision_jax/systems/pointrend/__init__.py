@@ -1,5 +1,11 @@
 """PointRend: segmentation as rendering, on top of coarse networks."""
 
+from vision_jax.systems.pointrend.instance import (
+  coarse_cells,
+  mask_losses,
+  points_of_boxes,
+  refine_masks,
+)
 from vision_jax.systems.pointrend.semantic import (
   MODELS,
   PointRend,
@@ -15,10 +21,14 @@ from vision_jax.systems.pointrend.semantic import (
 __all__ = [
   "MODELS",
   "PointRend",
+  "coarse_cells",
+  "mask_losses",
   "pointrend_deeplabv3_resnet50",
   "pointrend_semantic_fpn_resnet50",
   "pointrend_semantic_fpn_resnet101",
   "pointrend_small",
+  "points_of_boxes",
+  "refine_masks",
   "segment",
   "semantic_losses",
   "with_coarse_variables",

@@ -11,6 +11,7 @@ import numpy as np
 
 from vision_jax import ops
 from vision_jax.nn.canvas_masks import mask_canvas, valid_cells
+from vision_jax.systems import pointrend
 from vision_jax.systems.rcnn import transforms
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
@@ -89,7 +90,7 @@ def detect(
 
   Returns:
     Detections [B, N, ...], N being `max_detections`, masks [B, N, 28, 28] of
-    the boxes; and exact, bool [B]: False where more than `num_candidates`
+    the boxes, of PointRend `mask_side` wide; and exact, bool [B]: False where more than `num_candidates`
     pairs of a box and a class came before suppression and fewer than N stayed.
 
   Raises:
@@ -135,14 +136,13 @@ def detect(
   found, exact = jax.vmap(functools.partial(_choose, settings=module.settings))(
     proposals, logits, deltas, sizes
   )
-  if module.mask_layers:
+  if module.point_layers:
+    masks = _refine_masks(net, maps[0], found, padded, canvas)
+    found = _with_masks(found, masks)
+  elif module.mask_layers:
     masks = net.mask_logits(pool(found.boxes, MASK_CELLS))
     channel = found.labels[:, :, None, None, None]
-    masks = jnp.take_along_axis(masks, channel, -1)[..., 0]
-    masks = jax.nn.sigmoid(ops.at_least_float32(masks))
-    found = found._replace(
-      masks=jnp.where(found.valid[:, :, None, None], masks, 0)
-    )
+    found = _with_masks(found, jnp.take_along_axis(masks, channel, -1)[..., 0])
   if module.keypoint_layers:
     heatmaps = net.keypoint_logits(pool(found.boxes, MASK_CELLS))
     xy, score = jax.vmap(ops.decode_roi_keypoints)(
@@ -153,6 +153,36 @@ def detect(
       keypoints=jnp.where(found.valid[:, :, None, None], points, 0)
     )
   return found, exact
+
+
+def _with_masks(found: ops.Detections, logits: jax.Array) -> ops.Detections:
+  masks = jax.nn.sigmoid(ops.at_least_float32(logits))
+  return found._replace(
+    masks=jnp.where(found.valid[:, :, None, None], masks, 0)
+  )
+
+
+def _refine_masks(net, fine, found, padded, canvas) -> jax.Array:
+  """Mask logits [B, N, S, S] of PointRend, from the finest map."""
+  limits = valid_cells(padded, fine.shape[1:3], canvas)
+  down = jnp.arange(fine.shape[1]) < limits[:, :1]
+  right = jnp.arange(fine.shape[2]) < limits[:, 1:]
+  # Behind the picture a point reads what it reads behind the map.
+  fine = jnp.where((down[:, :, None] & right[:, None])[..., None], fine, 0)
+  cells = jax.vmap(
+    functools.partial(pointrend.coarse_cells, extent=canvas, side=MASK_CELLS)
+  )(fine, found.boxes)
+  refine = functools.partial(
+    pointrend.refine_masks,
+    net.point_function(),
+    extent=canvas,
+    side=net.settings.mask_side,
+    num_points=net.settings.mask_points,
+  )
+  # Class 0 is the background, for which there is no mask.
+  return jax.vmap(refine)(
+    fine, net.coarse_masks(cells), found.boxes, found.labels - 1
+  )
 
 
 def _propose(module, found, canvas, sizes, padded) -> Proposals:

@@ -5,7 +5,8 @@ that look at regions. It has no rule for boxes: what anchors, proposals and
 targets are stands in `proposals.py`, `detection.py` and `training.py`.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.nn import layers
+from vision_jax.nn.point_heads import CoarseMaskHead, PointHead
 from vision_jax.nn.pyramids import ConvBlock, FeaturePyramid
 from vision_jax.ops import sampling
 from vision_jax.systems.rcnn.settings import Settings
@@ -209,6 +211,31 @@ class _KeypointPredictor(nn.Module):
     return sampling.resize(x, size, mode="bilinear")
 
 
+class _PointMasks(nn.Module):
+  """PointRend's heads; they know no background."""
+
+  net: "RCNN"  # for its attributes alone
+
+  def setup(self):
+    net = self.net
+    classes = net.num_classes - 1
+    self.coarse_head = CoarseMaskHead(
+      classes,
+      width=net.backbone.features,
+      hidden=net.coarse_hidden,
+      dtype=net.dtype,
+    )
+    self.point_head = PointHead(
+      classes, net.point_layers[0], len(net.point_layers), dtype=net.dtype
+    )
+
+  def __call__(self, x):
+    coarse = self.coarse_head(x)
+    if self.is_initializing():
+      self.point_head(x[:, 0], coarse[:, :1, 0].repeat(x.shape[2], 1))
+    return coarse
+
+
 class _RoIHeads(nn.Module):
   """What looks at regions; every method takes [N, h, w, C]."""
 
@@ -225,7 +252,9 @@ class _RoIHeads(nn.Module):
       net.box_convs, net.box_hidden, net.box_dropout, options
     )
     self.box_predictor = _BoxPredictor(net.num_classes, net.dtype)
-    if net.mask_layers:
+    if net.point_layers:
+      self.mask_head = _PointMasks(net)
+    elif net.mask_layers:
       self.mask_head = _Blocks(net.mask_layers, options)
       self.mask_predictor = _MaskPredictor(
         net.mask_layers[-1], net.num_classes, net.dtype
@@ -239,6 +268,9 @@ class _RoIHeads(nn.Module):
 
   def masks(self, x, train):
     return self.mask_predictor(self.mask_head(x, train))
+
+  def coarse_masks(self, x):
+    return self.mask_head(x)
 
   def keypoints(self, x):
     return self.keypoint_predictor(self.keypoint_head(x))
@@ -261,6 +293,9 @@ class RCNN(nn.Module):
     box_hidden: units of its dense layers.
     box_dropout: rate of dropout behind them.
     mask_layers: channels of the convolutions of the mask head; empty has none.
+    point_layers: channels of the layers of PointRend's head of points, all the
+      same; empty has none. In place of `mask_layers`.
+    coarse_hidden: units of PointRend's coarse mask head.
     keypoint_layers: channels of the convolutions of the keypoint head; empty
       has none.
     num_keypoints: number of keypoints.
@@ -280,6 +315,8 @@ class RCNN(nn.Module):
   box_hidden: tuple[int, ...] = (1024, 1024)
   box_dropout: float = 0.0
   mask_layers: tuple[int, ...] = ()
+  point_layers: tuple[int, ...] = ()
+  coarse_hidden: int = 1024
   keypoint_layers: tuple[int, ...] = ()
   num_keypoints: int = 17
   use_norm: bool = False
@@ -300,7 +337,12 @@ class RCNN(nn.Module):
     name = str(len(self.box_convs) + 1) if self.box_convs else "fc6"
     channels = self.box_convs[-1] if self.box_convs else self.backbone.features
     shape = (BOX_CELLS, BOX_CELLS, channels or 512)
-    return {f"roi_heads.box_head.{name}": shape}
+    shapes = {f"roi_heads.box_head.{name}": shape}
+    if self.point_layers:
+      half = MASK_CELLS // 2
+      shape = (half, half, self.backbone.features)
+      shapes["roi_heads.mask_head.coarse_head.fc1"] = shape
+    return shapes
 
   def features(
     self, images: jax.Array, *, train: bool = False
@@ -330,6 +372,15 @@ class RCNN(nn.Module):
     """Regions [B, R, 14, 14, C] -> mask logits [B, R, 28, 28, K]."""
     return _unflat(self.roi_heads.masks(_flat(pooled), train), pooled)
 
+  def coarse_masks(self, cells: jax.Array) -> jax.Array:
+    """Grids [B, R, 14, 14, C] -> coarse logits [B, R, 7, 7, K - 1]."""
+    return _unflat(self.roi_heads.coarse_masks(_flat(cells)), cells)
+
+  def point_function(self) -> Callable[..., jax.Array]:
+    """The head of points: fine [P, C], coarse [P, K - 1], label -> [P, 1]."""
+    head, variables = self.roi_heads.mask_head.point_head.unbind()
+    return functools.partial(head.apply, variables)
+
   def keypoint_logits(self, pooled: jax.Array) -> jax.Array:
     """Regions [B, R, 14, 14, C] -> heatmaps [B, R, 56, 56, keypoints]."""
     return _unflat(self.roi_heads.keypoints(_flat(pooled)), pooled)
@@ -349,7 +400,9 @@ class RCNN(nn.Module):
       region = jnp.zeros((1, 1, BOX_CELLS, BOX_CELLS, maps[0].shape[-1]))
       self.classify(region)
       region = jnp.zeros((1, 1, MASK_CELLS, MASK_CELLS, maps[0].shape[-1]))
-      if self.mask_layers:
+      if self.point_layers:
+        self.coarse_masks(region)
+      elif self.mask_layers:
         self.mask_logits(region)
       if self.keypoint_layers:
         self.keypoint_logits(region)

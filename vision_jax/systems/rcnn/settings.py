@@ -53,6 +53,11 @@ class Settings:
     num_candidates: best (proposal, class) pairs that suppression sees.
     hard_masks: mask targets are 0 or 1.
     integer_paste: masks are pasted to whole pixels, as torchvision does.
+    mask_side: side of masks that are made by subdivision.
+    mask_points: points of a step of that.
+    mask_points_train: points of each box in training.
+    mask_oversample: k of their draw.
+    mask_importance: beta of their draw.
   """
 
   min_size: int = 800
@@ -94,6 +99,11 @@ class Settings:
   num_candidates: int = 1000
   hard_masks: bool = False
   integer_paste: bool = True
+  mask_side: int = 224
+  mask_points: int = 784
+  mask_points_train: int = 196
+  mask_oversample: float = 3.0
+  mask_importance: float = 0.75
 
 
 # Where detectron2's Mask R-CNN differs. Its configuration files, version 0.6.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
+from vision_jax.systems import pointrend
 from vision_jax.systems.rcnn.detection import pool_regions
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
@@ -52,6 +53,7 @@ def loss(
   `classifier`    cross entropy of the sampled regions
   `box`           smooth L1 of those with an object, over all sampled
   `mask`          cross entropy of the cells of regions with an object
+  `mask_point`    cross entropy of points of such regions, of PointRend
   `keypoint`      cross entropy of heatmaps of visible keypoints
   ==============  ====================================================
 
@@ -152,7 +154,7 @@ image 0; 0 is the background.
 
 def _check(module: RCNN, batch: Mapping[str, Any]) -> None:
   needed = ["image", "boxes", "labels"]
-  needed += ["masks"] if module.mask_layers else []
+  needed += ["masks"] if module.mask_layers or module.point_layers else []
   needed += ["keypoints"] if module.keypoint_layers else []
   needed += [] if module.anchor_sizes else ["proposals"]
   missing = [name for name in needed if name not in batch]
@@ -219,13 +221,49 @@ def _losses(net: RCNN, *, batch, key, train) -> dict[str, Pair]:
   # Regions with objects come first.
   most = int(net.settings.box_samples * net.settings.box_positive_fraction)
   some = jax.tree.map(lambda leaf: leaf[:, :most], targets)
-  if net.mask_layers:
+  if net.point_layers:
+    some_deltas = deltas[:, :most]
+    terms |= _point_terms(net, maps[0], some, some_deltas, objects, sizes, keys)
+  elif net.mask_layers:
     masks = net.mask_logits(pool(some.boxes, MASK_CELLS), train=train)
     terms["mask"] = mask_loss(net, masks, some, objects.masks)
   if net.keypoint_layers:
     heatmaps = net.keypoint_logits(pool(some.boxes, MASK_CELLS))
     terms["keypoint"] = keypoint_loss(heatmaps, some, objects)
   return terms
+
+
+def _point_terms(net, fine, targets, deltas, objects, sizes, keys):
+  """PointRend's terms, of the boxes that are predicted for the class."""
+  settings = net.settings
+  channel = jnp.maximum(targets.labels, 0)[..., None, None]
+  chosen = jnp.take_along_axis(deltas.astype(jnp.float32), channel, -2)
+  boxes = ops.decode_boxes(
+    chosen[..., 0, :], targets.boxes, weights=settings.box_weights
+  )
+  boxes = jax.vmap(lambda b, s: ops.clip_boxes(b, (s[0], s[1])))(boxes, sizes)
+  boxes = jax.lax.stop_gradient(boxes)
+  canvas = objects.masks.shape[2:4]
+  cells = jax.vmap(
+    functools.partial(pointrend.coarse_cells, extent=canvas, side=MASK_CELLS)
+  )(fine, boxes)
+  losses = functools.partial(
+    pointrend.mask_losses,
+    num_points=settings.mask_points_train,
+    oversample=settings.mask_oversample,
+    importance=settings.mask_importance,
+  )
+  terms = jax.vmap(losses, (0, None, *[0] * 6))(
+    jax.vmap(jax.random.fold_in, (0, None))(keys[:, 1], 1),
+    net.point_function(),
+    fine,
+    net.coarse_masks(cells),
+    boxes,
+    targets.labels - 1,
+    targets.match,
+    objects.masks,
+  )
+  return jax.tree.map(jnp.sum, terms)
 
 
 def _first_stage(net, found, canvas, sizes, objects, used, keys):
