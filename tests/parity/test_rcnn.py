@@ -226,6 +226,7 @@ def _bytes(image):
   ("name", "options"),
   [
     ("detectron2_maskrcnn_r50_fpn", {}),
+    ("pointrend_rcnn_r50_fpn", {"pointrend": True}),
     (
       "detectron2_maskrcnn_x101_fpn",
       {
@@ -238,7 +239,7 @@ def _bytes(image):
     ),
   ],
 )
-def test_detectron2_mask_rcnn(name, options):
+def test_detectron2(name, options):
   net = torch_detectron2_rcnn.MaskRCNN(**options)
   rng = np.random.default_rng(0)
   net.calibrate(_bytes(blocks_image(rng, 128, 160)))

@@ -21,7 +21,8 @@ class MaskRCNN:
 
   def __init__(self, blocks=(3, 4, 6, 3), classes=5, groups=1, group_width=64,
                stride_in_1x1=True, std=(1.0, 1.0, 1.0), min_size=128,
-               max_size=224, proposals=(200, 40)):  # fmt: skip
+               max_size=224, proposals=(200, 40), pointrend=False):  # fmt: skip
+    self.pointrend = pointrend
     self.blocks, self.classes = blocks, classes
     self.groups, self.group_width = groups, group_width
     self.stride_in_1x1, self.std = stride_in_1x1, std
@@ -168,7 +169,8 @@ class MaskRCNN:
     with torch.no_grad():
       maps = self.backbone(x)
       boxes, scores, labels = self.boxes(maps, size)
-      masks = self.masks(maps, boxes, labels)
+      masks = self.point_masks if self.pointrend else self.masks
+      masks = masks(maps, boxes, labels)
     return {
       "boxes": boxes,
       "scores": scores,
@@ -212,6 +214,69 @@ class MaskRCNN:
     name = f"{head}.predictor"
     x = self.spread(name, self.conv(name, x, self.classes, 1), 2.0)
     return x[torch.arange(len(x)), labels].sigmoid()
+
+  def point_head(self, fine, coarse):
+    """[R, C, P] and [R, K, P] -> [R, K, P]."""
+    x, head = torch.cat([fine, coarse], 1), "roi_heads.mask_head.point_head"
+    for k in (1, 2, 3):
+      weight = self.get(f"{head}.fc{k}.weight", 256, x.shape[1], 1)
+      x = F.conv1d(x, weight, self.get(f"{head}.fc{k}.bias", 256))
+      x = torch.cat([F.relu(x), coarse], 1)
+    name = f"{head}.predictor"
+    weight = self.get(f"{name}.weight", self.classes, x.shape[1], 1)
+    x = F.conv1d(x, weight, self.get(f"{name}.bias", self.classes))
+    return self.spread(name, x, 2.0)
+
+  def point_masks(self, maps, boxes, labels):
+    """The loop of the release, with all classes at every step."""
+    fine, count = maps[0], len(boxes)
+    high, wide = (4 * n for n in fine.shape[-2:])
+
+    def grid(side):
+      place = (torch.arange(side) + 0.5) / side
+      y, x = torch.meshgrid(place, place, indexing="ij")
+      return torch.stack([x, y], -1).reshape(1, -1, 2).repeat(count, 1, 1)
+
+    def read(points):  # of the unit frame of boxes
+      at = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None]
+      at = at / torch.tensor([wide, high])
+      flat = F.grid_sample(fine, 2 * at.reshape(1, 1, -1, 2) - 1,
+                           align_corners=False)  # fmt: skip
+      return flat.reshape(-1, count, points.shape[1]).permute(1, 0, 2)
+
+    def head(points):
+      rough = F.grid_sample(
+        coarse, 2 * points[:, None] - 1, align_corners=False
+      )[:, :, 0]
+      return self.point_head(read(points), rough)
+
+    name = "roi_heads.mask_head.coarse_head"
+    conv = f"{name}.reduce_spatial_dim_conv"
+    x = F.relu(
+      F.conv2d(
+        read(grid(14)).reshape(count, -1, 14, 14),
+        self.get(f"{conv}.weight", 256, 256, 2, 2),
+        self.get(f"{conv}.bias", 256),
+        2,
+      )
+    ).flatten(1)
+    for k in (1, 2):
+      x = F.relu(self.dense(f"{name}.fc{k}", x, 1024))
+    x = self.dense(f"{name}.prediction", x, 49 * self.classes)
+    coarse = self.spread(f"{name}.prediction", x, 2.0)
+    coarse = coarse.reshape(count, self.classes, 7, 7)
+    rows = torch.arange(count)
+    logits = head(grid(28)).reshape(count, self.classes, 28, 28)
+    for side in (56, 112, 224):
+      logits = F.interpolate(logits, scale_factor=2, mode="bilinear")
+      doubt = -logits[rows, labels].abs().flatten(1)
+      cells = doubt.topk(784, 1).indices
+      points = torch.stack([cells % side + 0.5, cells // side + 0.5], -1)
+      found = head(points / side)
+      flat = logits.flatten(2)
+      flat = flat.scatter(2, cells[:, None].expand(-1, self.classes, -1), found)
+      logits = flat.reshape(logits.shape)
+    return logits[rows, labels].sigmoid()
 
   def calibrate(self, image):
     """Statistics and last layers from one picture."""

@@ -17,6 +17,8 @@ detectron2                                  here
 ``roi_heads.mask_head.mask_fcn1``           ``roi_heads.mask_head.0.0``
 ``roi_heads.mask_head.predictor``           ``roi_heads.mask_predictor``
                                             ``.mask_fcn_logits``
+``roi_heads.mask_coarse_head.*`` (old)      ``roi_heads.mask_head.coarse_head``
+``roi_heads.mask_point_head.*`` (old)       ``roi_heads.mask_head.point_head``
 ==========================================  ==================================
 
 A detector of detectron2 has the background as its last class, and neither a
@@ -51,6 +53,9 @@ DETECTRON2_MODELS = (
   "detectron2_maskrcnn_r101_fpn",
   "detectron2_maskrcnn_r50_fpn",
   "detectron2_maskrcnn_x101_fpn",
+  "pointrend_rcnn_r101_fpn",
+  "pointrend_rcnn_r50_fpn",
+  "pointrend_rcnn_x101_fpn",
   "pointrend_semantic_fpn_resnet50",
   "pointrend_semantic_fpn_resnet101",
   "semantic_fpn_resnet50",
@@ -205,10 +210,9 @@ def detectron2_to_variables(
   state: dict[str, np.ndarray] = {}
   for old, new in names.items():
     array = np.asarray(state_dict[old])
-    if new.startswith("point_head."):
-      if new.endswith(".weight") and array.ndim == 3:
-        array = array[..., 0]  # a convolution over points
-    else:
+    if "point_head." in new and new.endswith(".weight") and array.ndim == 3:
+      array = array[..., 0]  # a convolution over points
+    if not new.startswith("point_head."):
       new = prefix + new
     if new in state:
       raise WeightsError(f"{where}: two names stand for {new!r}.")

@@ -34,7 +34,7 @@ def points_of_boxes(
     reaches the boxes.
 
   Args:
-    points: [..., P, 2].
+    points: [P, 2] for all boxes, or [..., P, 2].
     boxes: [..., 4].
     extent: height and width of the picture with its padding, pixels.
 
@@ -50,8 +50,9 @@ def points_of_boxes(
   Source:
     Kirillov et al., PointRend, 2020, section 3.2.
   """
-  size = jnp.array([extent[1], extent[0]], jnp.float32)
-  return ops.points_in_boxes(points, boxes) / size
+  points = jnp.broadcast_to(points, (*boxes.shape[:-1], *points.shape[-2:]))
+  x, y = jnp.unstack(ops.points_in_boxes(points, boxes), axis=-1)
+  return jnp.stack([x / extent[1], y / extent[0]], -1)
 
 
 def coarse_cells(
@@ -236,7 +237,9 @@ def mask_losses(
 
   truth = jax.lax.stop_gradient(jax.lax.map(read, (match, at)))
   logits = jax.vmap(head)(
-    ops.point_sample(fine, at), jax.vmap(ops.point_sample)(coarse, points), label
+    ops.point_sample(fine, at),
+    jax.vmap(ops.point_sample)(coarse, points),
+    label,
   )
   logits = ops.at_least_float32(logits[..., 0])
   of_points = ops.binary_cross_entropy(logits, truth).sum(1)

@@ -14,6 +14,9 @@ from vision_jax.systems.rcnn.models import (
   keypointrcnn_resnet50_fpn,
   maskrcnn_resnet50_fpn,
   maskrcnn_resnet50_fpn_v2,
+  pointrend_rcnn_r50_fpn,
+  pointrend_rcnn_r101_fpn,
+  pointrend_rcnn_x101_fpn,
   rcnn_small,
 )
 from vision_jax.systems.rcnn.networks import RCNN, Backbone
@@ -48,6 +51,9 @@ __all__ = [
   "loss",
   "maskrcnn_resnet50_fpn",
   "maskrcnn_resnet50_fpn_v2",
+  "pointrend_rcnn_r50_fpn",
+  "pointrend_rcnn_r101_fpn",
+  "pointrend_rcnn_x101_fpn",
   "predict",
   "prepare_image",
   "rcnn_small",

@@ -90,8 +90,9 @@ def detect(
 
   Returns:
     Detections [B, N, ...], N being `max_detections`, masks [B, N, 28, 28] of
-    the boxes, of PointRend `mask_side` wide; and exact, bool [B]: False where more than `num_candidates`
-    pairs of a box and a class came before suppression and fewer than N stayed.
+    the boxes, of PointRend `mask_side` wide; and exact, bool [B]: False where
+    more than `num_candidates` pairs of a box and a class came before
+    suppression and fewer than N stayed.
 
   Raises:
     ValueError: if the canvas is no multiple of 32, or there are no proposals.
@@ -165,8 +166,8 @@ def _with_masks(found: ops.Detections, logits: jax.Array) -> ops.Detections:
 def _refine_masks(net, fine, found, padded, canvas) -> jax.Array:
   """Mask logits [B, N, S, S] of PointRend, from the finest map."""
   limits = valid_cells(padded, fine.shape[1:3], canvas)
-  down = jnp.arange(fine.shape[1]) < limits[:, :1]
-  right = jnp.arange(fine.shape[2]) < limits[:, 1:]
+  down = jnp.arange(fine.shape[1])[None] < limits[:, :1]
+  right = jnp.arange(fine.shape[2])[None] < limits[:, 1:]
   # Behind the picture a point reads what it reads behind the map.
   fine = jnp.where((down[:, :, None] & right[:, None])[..., None], fine, 0)
   cells = jax.vmap(

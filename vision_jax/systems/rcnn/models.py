@@ -1,4 +1,4 @@
-"""The detectors by name: seven of torchvision, three of detectron2, ours."""
+"""The detectors by name: seven of torchvision, six of detectron2, ours."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,6 +21,9 @@ __all__ = [
   "keypointrcnn_resnet50_fpn",
   "maskrcnn_resnet50_fpn",
   "maskrcnn_resnet50_fpn_v2",
+  "pointrend_rcnn_r50_fpn",
+  "pointrend_rcnn_r101_fpn",
+  "pointrend_rcnn_x101_fpn",
   "rcnn_small",
 ]
 
@@ -231,6 +234,33 @@ def detectron2_maskrcnn_x101_fpn(num_classes: int = 81, **kwargs: Any) -> RCNN:
   return _detectron2(backbones.resnext101_32x8d, arguments)
 
 
+def pointrend_rcnn_r50_fpn(num_classes: int = 81, **kwargs: Any) -> RCNN:
+  """PointRend on R50-FPN, of detectron2; classes 1 to 80 are its 0 to 79."""
+  return _pointrend(backbones.resnet50, num_classes, kwargs, stride_in_1x1=True)
+
+
+def pointrend_rcnn_r101_fpn(num_classes: int = 81, **kwargs: Any) -> RCNN:
+  """PointRend on R101-FPN, as `pointrend_rcnn_r50_fpn`."""
+  return _pointrend(
+    backbones.resnet101, num_classes, kwargs, stride_in_1x1=True
+  )
+
+
+def pointrend_rcnn_x101_fpn(num_classes: int = 81, **kwargs: Any) -> RCNN:
+  """PointRend on X101-FPN, as `pointrend_rcnn_r50_fpn`."""
+  kwargs = {"std": (57.375, 57.12, 58.395), **kwargs}
+  return _pointrend(backbones.resnext101_32x8d, num_classes, kwargs)
+
+
+def _pointrend(resnet, num_classes: int, arguments: Any, **body: Any) -> RCNN:
+  defaults = {
+    "num_classes": num_classes,
+    "mask_layers": (),
+    "point_layers": (256,) * 3,
+  }
+  return _detectron2(resnet, defaults | arguments, **body)
+
+
 MODELS: dict[str, Callable[..., RCNN]] = {
   "detectron2_maskrcnn_r50_fpn": detectron2_maskrcnn_r50_fpn,
   "detectron2_maskrcnn_r101_fpn": detectron2_maskrcnn_r101_fpn,
@@ -245,5 +275,8 @@ MODELS: dict[str, Callable[..., RCNN]] = {
   "keypointrcnn_resnet50_fpn": keypointrcnn_resnet50_fpn,
   "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
   "maskrcnn_resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2,
+  "pointrend_rcnn_r50_fpn": pointrend_rcnn_r50_fpn,
+  "pointrend_rcnn_r101_fpn": pointrend_rcnn_r101_fpn,
+  "pointrend_rcnn_x101_fpn": pointrend_rcnn_x101_fpn,
   "rcnn_small": rcnn_small,
 }

@@ -247,15 +247,15 @@ def _point_terms(net, fine, targets, deltas, objects, sizes, keys):
   cells = jax.vmap(
     functools.partial(pointrend.coarse_cells, extent=canvas, side=MASK_CELLS)
   )(fine, boxes)
+  head = net.point_function()
   losses = functools.partial(
     pointrend.mask_losses,
     num_points=settings.mask_points_train,
     oversample=settings.mask_oversample,
     importance=settings.mask_importance,
   )
-  terms = jax.vmap(losses, (0, None, *[0] * 6))(
+  terms = jax.vmap(lambda key, *rest: losses(key, head, *rest))(
     jax.vmap(jax.random.fold_in, (0, None))(keys[:, 1], 1),
-    net.point_function(),
     fine,
     net.coarse_masks(cells),
     boxes,

@@ -1,0 +1,166 @@
+"""PointRend for boxes: where it reads, what counts, what gets a gradient."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.systems.rcnn import tiny
+from vision_jax import ops
+from vision_jax.systems import pointrend, rcnn
+
+BOXES = jnp.array([[4.0, 6, 30, 40], [10.5, 0.25, 60, 47.5]])
+EXTENT = (48, 64)
+
+
+def _ramp():
+  """A map of stride 4 that holds the coordinates of its cells, pixels."""
+  y, x = np.mgrid[:12, :16] * 4 + 2.0
+  return jnp.asarray(np.stack([x, y], -1), jnp.float32)
+
+
+def test_cells_are_roi_align_with_one_sample():
+  fine = jax.random.normal(jax.random.key(0), (12, 16, 5))
+  expected = ops.roi_align(
+    jnp.pad(fine, ((1, 1), (1, 1), (0, 0))),  # zeros outside, as points have
+    BOXES + 4,
+    (14, 14),
+    scale=1 / 4,
+    sampling_ratio=1,
+    aligned=True,
+  )
+  found = pointrend.coarse_cells(fine, BOXES, EXTENT)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_every_cell_reads_its_own_place():
+  """On a ramp, the head of which is x: pixels of the box, at every step."""
+  logits = pointrend.refine_masks(
+    lambda fine, coarse, label: fine[:, :1] + 0 * coarse[:, :1],
+    _ramp(),
+    jnp.zeros((2, 7, 7, 3)),
+    BOXES,
+    jnp.array([0, 2]),
+    EXTENT,
+    side=56,
+    num_points=56 * 56,
+  )
+  for mask, box in zip(np.asarray(logits), np.asarray(BOXES), strict=True):
+    x = box[0] + (np.arange(56) + 0.5) / 56 * (box[2] - box[0])
+    y = box[1] + (np.arange(56) + 0.5) / 56 * (box[3] - box[1])
+    inner = (y >= 2) & (y <= 46)  # behind the last centre maps fade
+    inside = (x >= 2) & (x <= 62)
+    expected = np.broadcast_to(x, (56, 56))
+    where = np.ix_(inner, inside)
+    np.testing.assert_allclose(mask[where], expected[where], atol=1e-3)
+
+
+def test_the_class_of_each_box_decides():
+  coarse = jnp.stack([jnp.full((7, 7), v) for v in (-3.0, 0.5, 4.0)], -1)
+  refine = functools.partial(
+    pointrend.refine_masks,
+    lambda fine, coarse, label: jnp.take(coarse, label[None], axis=-1),
+    _ramp(),
+    jnp.stack([coarse, coarse]),
+    BOXES,
+    extent=EXTENT,
+    side=28,
+    num_points=49,
+  )
+  logits = refine(jnp.array([0, 2]))
+  middle = np.asarray(logits[:, 8:20, 8:20])
+  np.testing.assert_allclose(middle[0], -3, atol=1e-5)
+  np.testing.assert_allclose(middle[1], 4, atol=1e-5)
+
+
+def _losses(coarse, fine, boxes=BOXES, match=(0, 1), masks=None, points=40):
+  if masks is None:
+    masks = jnp.ones((2, *EXTENT))
+  return pointrend.mask_losses(
+    jax.random.key(3),
+    lambda fine, coarse, label: coarse[:, :1] + 0.01 * fine[:, :1],
+    fine,
+    coarse,
+    boxes,
+    jnp.array([0, 1]),
+    jnp.array(match),
+    masks,
+    num_points=points,
+  )
+
+
+def test_losses_by_hand():
+  """Logits of 0 cost log 2 each; regions without an object nothing."""
+  terms = _losses(jnp.zeros((2, 7, 7, 3)), 0 * _ramp(), match=(0, -1))
+  np.testing.assert_allclose(terms["mask"][0], 49 * np.log(2), rtol=1e-5)
+  np.testing.assert_allclose(terms["mask_point"][0], 40 * np.log(2), rtol=1e-5)
+  assert (int(terms["mask"][1]), int(terms["mask_point"][1])) == (49, 40)
+  none = _losses(jnp.zeros((2, 7, 7, 3)), _ramp(), match=(-1, -1))
+  assert [float(v) for pair in none.values() for v in pair] == [0] * 4
+
+
+def test_points_know_the_mask():
+  """The right half: logits of its sign, by class, cost least."""
+  masks = jnp.zeros((2, *EXTENT)).at[:, :, 32:].set(1.0)
+  box = jnp.array([[16.0, 8, 48, 40]] * 2)
+  side = jnp.where(jnp.arange(7) < 3, -9.0, jnp.where(jnp.arange(7) > 3, 9, 0))
+  right = jnp.broadcast_to(side[None, None, :, None], (2, 7, 7, 3))
+  losses = [
+    _losses(sign * right, 0 * _ramp(), box, masks=masks) for sign in (1, -1)
+  ]
+  for name in ("mask", "mask_point"):
+    good, bad = (float(t[name][0] / t[name][1]) for t in losses)
+    assert good < 0.25
+    assert bad > 3
+
+
+def test_gradients_reach_features_and_not_boxes():
+  def total(coarse, fine, boxes):
+    return sum(s for s, _ in _losses(coarse, fine, boxes).values())
+
+  coarse = jax.random.normal(jax.random.key(0), (2, 7, 7, 3))
+  of_coarse, of_fine, of_boxes = jax.grad(total, (0, 1, 2))(
+    coarse, _ramp() / 64, BOXES
+  )
+  assert np.abs(of_coarse).max() > 0
+  assert np.abs(of_fine).max() > 0
+  assert not np.abs(of_boxes).any()
+
+
+HEADS = {"point_layers": (8, 8), "coarse_hidden": 16, "mask_side": 56}
+
+
+@pytest.fixture(scope="module", name="detector")
+def _detector():
+  return tiny.make(**HEADS, mask_points=100)
+
+
+def test_detector_loss(detector):
+  module, variables = detector
+  batch = tiny.pictures(2)
+  terms, _ = jax.jit(functools.partial(rcnn.loss, module))(
+    variables["params"], variables["batch_stats"], batch, jax.random.key(0)
+  )
+  cells, points = terms["mask"][1], terms["mask_point"][1]
+  assert cells > 0
+  assert points == cells // 49 * module.settings.mask_points_train
+  assert np.isfinite([float(s) for s, _ in terms.values()]).all()
+  del batch["masks"]
+  with pytest.raises(ValueError, match=r"`batch` must have image, .*masks"):
+    rcnn.loss(module, variables["params"], {}, batch, jax.random.key(0))
+
+
+def test_masks_depend_on_the_picture_alone(detector):
+  module, variables = detector
+  image = np.random.default_rng(0).uniform(size=(50, 64, 3)).astype("f4")
+  results = [
+    rcnn.predict(module, variables, [image], canvases=[canvas])[0]
+    for canvas in ((64, 64), (128, 96))
+  ]
+  assert len(results[0]["scores"]) >= 3
+  assert results[0]["masks"].shape == (len(results[0]["scores"]), 50, 64)
+  np.testing.assert_allclose(
+    results[0]["masks"], results[1]["masks"], atol=1e-4
+  )
