@@ -222,6 +222,15 @@ def _bytes(image):
   return (255 * image).astype(np.uint8)
 
 
+def _older(name):
+  """The first spelling of PointRend's parameters."""
+  head = "roi_heads.mask_head."
+  name = name.replace(f"{head}point_head.", "roi_heads.mask_point_head.")
+  coarse = "roi_heads.mask_coarse_head."
+  name = name.replace(f"{head}coarse_head.", coarse)
+  return name.replace(f"{coarse}fc", f"{coarse}coarse_mask_fc")
+
+
 @pytest.mark.parametrize(
   ("name", "options"),
   [
@@ -247,6 +256,10 @@ def test_detectron2(name, options):
   module, variables = weights.from_detectron2(
     name, state, min_size=128, max_size=224, rpn_pre_test=200, rpn_post_test=40
   )
+  older = {_older(k): v for k, v in state.items()}
+  assert (set(older) == set(state)) == (not net.pointrend)
+  again = weights.detectron2_to_variables(module, older)
+  jax.tree.map(np.testing.assert_array_equal, again, variables)
   image = _bytes(blocks_image(rng, 90, 160))
   canvas, inner = _canvas(np.float32(image) / 255, module.settings)
   prepared, size = net.prepare(image)

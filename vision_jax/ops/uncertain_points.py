@@ -287,7 +287,7 @@ def grid_points(size: tuple[int, int]) -> jax.Array:
     size: height and width, static integers.
 
   Returns:
-    float32 [height width, 2].
+    float [height width, 2]; float32 unless x64 is on.
 
   Raises:
     ValueError: if a side is not positive.
@@ -310,9 +310,12 @@ def grid_points(size: tuple[int, int]) -> jax.Array:
 
 
 def cell_centres(indices: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Centres, unit frame, of cells given by their number in row-major order."""
-  x = (indices % size[1]).astype(jnp.float32) + 0.5
-  y = (indices // size[1]).astype(jnp.float32) + 0.5
+  """Centres, unit frame, of cells given by their number in row-major order.
+
+  In float64 where it is enabled: which cells are most uncertain depends on it.
+  """
+  x = (indices % size[1]).astype(float) + 0.5
+  y = (indices // size[1]).astype(float) + 0.5
   return jnp.stack([x / size[1], y / size[0]], axis=-1)
 
 
