@@ -10,6 +10,7 @@ import pytest
 from tests.systems.rcnn import tiny
 from vision_jax import ops
 from vision_jax.systems import pointrend, rcnn
+from vision_jax.weights import convert
 
 BOXES = jnp.array([[4.0, 6, 30, 40], [10.5, 0.25, 60, 47.5]])
 EXTENT = (48, 64)
@@ -164,3 +165,16 @@ def test_masks_depend_on_the_picture_alone(detector):
   np.testing.assert_allclose(
     results[0]["masks"], results[1]["masks"], atol=1e-4
   )
+
+
+def test_published_counts():
+  """Of the heads for COCO: specs of the release."""
+  module = rcnn.pointrend_rcnn_r50_fpn()
+  heads = convert.target_tree(module)["params"]["roi_heads"]["mask_head"]
+  count = {
+    name: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    for name, tree in heads.items()
+  }
+  assert count["point_head"] == 285_776
+  fc = 49 * 256 * 1024 + 1024 * 1024 + 1024 * 3920 + 1024 * 2 + 3920
+  assert count["coarse_head"] == 4 * 256 * 256 + 256 + fc

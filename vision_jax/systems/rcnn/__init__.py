@@ -16,6 +16,7 @@ from vision_jax.systems.rcnn.models import (
   maskrcnn_resnet50_fpn_v2,
   pointrend_rcnn_r50_fpn,
   pointrend_rcnn_r101_fpn,
+  pointrend_rcnn_small,
   pointrend_rcnn_x101_fpn,
   rcnn_small,
 )
@@ -53,6 +54,7 @@ __all__ = [
   "maskrcnn_resnet50_fpn_v2",
   "pointrend_rcnn_r50_fpn",
   "pointrend_rcnn_r101_fpn",
+  "pointrend_rcnn_small",
   "pointrend_rcnn_x101_fpn",
   "predict",
   "prepare_image",

@@ -23,6 +23,7 @@ __all__ = [
   "maskrcnn_resnet50_fpn_v2",
   "pointrend_rcnn_r50_fpn",
   "pointrend_rcnn_r101_fpn",
+  "pointrend_rcnn_small",
   "pointrend_rcnn_x101_fpn",
   "rcnn_small",
 ]
@@ -208,6 +209,18 @@ def rcnn_small(num_classes: int = 9, **kwargs: Any) -> RCNN:
   return _make(backbone, defaults | kwargs)
 
 
+def pointrend_rcnn_small(num_classes: int = 13, **kwargs: Any) -> RCNN:
+  """`rcnn_small` with PointRend's masks of 112 x 112, 196 points a step."""
+  defaults = {
+    "point_layers": (64,) * 3,
+    "coarse_hidden": 256,
+    "mask_side": 112,
+    "mask_points": 196,
+    "aligned": True,
+  }
+  return rcnn_small(num_classes, **(defaults | kwargs))
+
+
 def _detectron2(
   resnet: Callable[..., Any], arguments: Any, **body: Any
 ) -> RCNN:
@@ -278,5 +291,6 @@ MODELS: dict[str, Callable[..., RCNN]] = {
   "pointrend_rcnn_r50_fpn": pointrend_rcnn_r50_fpn,
   "pointrend_rcnn_r101_fpn": pointrend_rcnn_r101_fpn,
   "pointrend_rcnn_x101_fpn": pointrend_rcnn_x101_fpn,
+  "pointrend_rcnn_small": pointrend_rcnn_small,
   "rcnn_small": rcnn_small,
 }
