@@ -53,7 +53,7 @@ def score(
     return {"AP50": scores.mean}
   result = {}
   for kind in kinds:
-    prefix = "" if kind == "boxes" else kind.removesuffix("s") + "_"
+    prefix = {"boxes": "", "boundaries": "boundary_"}.get(kind, f"{kind[:-1]}_")
     summary = metrics.coco_average_precision(
       truths, found, num_classes=num_classes, kind=kind
     ).summary

@@ -93,6 +93,29 @@ class CocoTest(parameterized.TestCase):
       boxes = self._scores([truth], [found])
       self.assertAlmostEqual(boxes.summary["AP"], 1)
 
+  def test_boundaries(self):
+    """Rings of 3 pixels (2 % of the diagonal), one moved by 2 pixels."""
+    masks, rings = np.zeros((2, 2, 100, 100), bool)
+    for k, left in enumerate((20, 22)):
+      masks[k, 30:70, left : left + 40] = True
+      rings[k] = masks[k]
+      rings[k, 33:67, left + 3 : left + 37] = False
+    shared = [np.sum(m[0] & m[1]) / np.sum(m[0] | m[1]) for m in (masks, rings)]
+    self.assertGreater(shared[0], 0.9)
+    self.assertLess(shared[1], 0.7)
+    boxes = [20, 30, 60, 70], [22, 30, 62, 70]
+    truth = _truth([boxes[0]], [0], masks=masks[:1])
+    found = _found([boxes[1]], [0], [0.9], masks=masks[1:])
+    for kind, overlap in zip(("masks", "boundaries"), shared, strict=True):
+      scores = self._scores([truth], [found], kind=kind)
+      expected = np.mean(np.arange(0.5, 0.96, 0.05) <= overlap)
+      np.testing.assert_allclose(scores.summary["AP"], expected, atol=1e-9)
+    # Against a crowd the overlap is that of the masks.
+    crowd = _truth([boxes[0]] * 2, [0, 0], masks=masks[[0, 0]], crowd=[0, 1])
+    twice = _found([boxes[0], boxes[1]], [0, 0], [0.9, 0.8], masks=masks)
+    scores = self._scores([crowd], [twice], kind="boundaries")
+    np.testing.assert_allclose(scores.summary["AP"], 1)
+
   def test_keypoints(self):
     points = np.array([[[10.0, 10, 2], [30, 20, 1], [0, 0, 0]]])
     truth = _truth([A], [0], keypoints=points, area=[1600.0])

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vision_jax.metrics.segmentation import boundary_band, boundary_width
+
 __all__ = [
   "CocoScores",
   "VocScores",
@@ -25,7 +27,12 @@ __all__ = [
   "voc_average_precision",
 ]
 
-_KINDS = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
+_KINDS = {
+  "boxes": "bbox",
+  "masks": "segm",
+  "boundaries": "segm",
+  "keypoints": "keypoints",
+}
 _NAMES = {
   "boxes": (
     "AP AP50 AP75 AP_small AP_medium AP_large "
@@ -35,7 +42,10 @@ _NAMES = {
     "AP AP50 AP75 AP_medium AP_large AR AR50 AR75 AR_medium AR_large"
   ).split(),
 }
-_NAMES["masks"] = _NAMES["boxes"]
+_NAMES["masks"] = _NAMES["boundaries"] = _NAMES["boxes"]
+_CONTENT = {
+  "boundaries": "masks"
+}  # what a kind reads, if not what it is called
 _METHODS = ("11_points", "all_points")
 
 
@@ -176,6 +186,38 @@ def _result(found: Mapping[str, Any], row: int, kind: str) -> dict[str, Any]:
   return content
 
 
+def _boundary_evaluation(base: type) -> type:
+  """COCO's evaluation of masks with the lesser of their two overlaps."""
+  from pycocotools import mask as coco_mask
+
+  def band(annotation: dict[str, Any]) -> Any:
+    if "band" not in annotation:
+      mask = coco_mask.decode(annotation["segmentation"])
+      width = boundary_width(mask.shape)
+      annotation["band"] = _run_lengths(boundary_band(mask, width))
+    return annotation["band"]
+
+  class Evaluation(base):
+    """As its base."""
+
+    def computeIoU(self, imgId, catId):  # noqa: N802, N803
+      """[detections, truths] of a picture and a class."""
+      whole = super().computeIoU(imgId, catId)
+      if not len(whole):
+        return whole
+      truths = self._gts[imgId, catId]
+      found = self._dts[imgId, catId]
+      order = np.argsort([-d["score"] for d in found], kind="mergesort")
+      found = [found[k] for k in order[: self.params.maxDets[-1]]]
+      crowd = [int(t["iscrowd"]) for t in truths]
+      of_bands = coco_mask.iou(
+        [band(d) for d in found], [band(t) for t in truths], crowd
+      )
+      return np.where(crowd, whole, np.minimum(whole, of_bands))
+
+  return Evaluation
+
+
 def _evaluate(
   truth: Any,
   results: list[dict[str, Any]],
@@ -193,7 +235,10 @@ def _evaluate(
       found = COCO()
       found.dataset = {**truth.dataset, "annotations": []}
       found.createIndex()
-    evaluation = COCOeval(truth, found, _KINDS[kind])
+    kind_of = COCOeval
+    if kind == "boundaries":
+      kind_of = _boundary_evaluation(COCOeval)
+    evaluation = kind_of(truth, found, _KINDS[kind])
     if sigmas is not None:
       evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
     evaluation.evaluate()
@@ -238,7 +283,9 @@ def coco_average_precision(
     truths: one dict for each picture.
     found: one dict for each picture, in the same order.
     num_classes: K; labels are 0 to K - 1.
-    kind: "boxes", "masks" or "keypoints".
+    kind: "boxes", "masks", "keypoints", or "boundaries": masks, whose overlap
+      is the lesser of that of the masks and that of their bands
+      (`boundary_iou`).
     sigmas: tolerance of each keypoint, for sets other than COCO's 17.
 
   Returns:
@@ -258,18 +305,19 @@ def coco_average_precision(
     0.4
 
   Source:
-    pycocotools, COCOeval.
+    pycocotools, COCOeval; Cheng et al., Boundary IoU, 2021, section 5.
   """
   from pycocotools.coco import COCO
 
   _check_kind("coco_average_precision", kind)
-  extra = () if kind == "boxes" else (kind,)
+  content_kind = _CONTENT.get(kind, kind)
+  extra = () if kind == "boxes" else (content_kind,)
   _check_pair("coco_average_precision", truths, found, num_classes, *extra)
   annotations: list[dict[str, Any]] = []
   results: list[dict[str, Any]] = []
   for index, (truth, result) in enumerate(zip(truths, found, strict=True)):
     for row, label in enumerate(np.asarray(truth["labels"])):
-      content = _truth_annotation(truth, row, kind)
+      content = _truth_annotation(truth, row, content_kind)
       # Numbered from 1: the evaluation takes 0 for no match.
       ids = {"id": len(annotations) + 1, "image_id": index}
       annotations.append({**ids, "category_id": int(label), **content})
@@ -277,14 +325,16 @@ def coco_average_precision(
       {
         "image_id": index,
         "category_id": int(label),
-        **_result(result, row, kind),
+        **_result(result, row, content_kind),
       }
       for row, label in enumerate(np.asarray(result["labels"]))
     ]
   coco = COCO()
   coco.dataset = {
     "info": {},
-    "images": [_image(t, index, kind) for index, t in enumerate(truths)],
+    "images": [
+      _image(t, index, content_kind) for index, t in enumerate(truths)
+    ],
     "annotations": annotations,
     "categories": [{"id": k, "name": str(k)} for k in range(num_classes)],
   }
@@ -305,7 +355,7 @@ def coco_file_average_precision(
   Args:
     annotation_file: `instances_*.json`, `person_keypoints_*.json` or alike.
     result_file: as `data.write_coco_detections` writes it.
-    kind: "boxes", "masks" or "keypoints".
+    kind: as `coco_average_precision`.
     sigmas: tolerance of each keypoint, for sets other than COCO's 17.
 
   Returns:
