@@ -200,7 +200,7 @@ def _boundary_evaluation(base: type) -> type:
   class Evaluation(base):
     """As its base."""
 
-    def computeIoU(self, imgId, catId):  # noqa: N802, N803
+    def computeIoU(self, imgId, catId):
       """[detections, truths] of a picture and a class."""
       whole = super().computeIoU(imgId, catId)
       if not len(whole):
