@@ -185,7 +185,8 @@ class SpatialTransformer(nn.Module):
       name="regression",
     )
     shape = x.shape[1 : 1 + transform.num_dims]
-    size, seen, total = shape, x, None
+    size: Sequence[int] = shape
+    seen, total = x, None
     for remaining in reversed(range(self.num_steps)):
       if self.size is not None and remaining == 0:
         size = self.size

@@ -131,7 +131,8 @@ def refine_masks(
   Source:
     Kirillov et al., PointRend, 2020, section 3.1, inference, and section 4.
   """
-  sizes = ops.subdivision_sizes(coarse.shape[1:3], (side, side))
+  start = (coarse.shape[1], coarse.shape[2])
+  sizes = ops.subdivision_sizes(start, (side, side))
 
   def one(given):
     box, logits, label = given
@@ -205,7 +206,7 @@ def mask_losses(
     Kirillov et al., PointRend, 2020, sections 3.1 and 4; the released code
     takes the mean over points, not the sum.
   """
-  extent = masks.shape[1:3]
+  extent = (masks.shape[1], masks.shape[2])
   side = (coarse.shape[1], coarse.shape[2])
   boxes = jax.lax.stop_gradient(boxes)
   found = match >= 0

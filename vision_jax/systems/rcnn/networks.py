@@ -5,7 +5,6 @@ that look at regions. It has no rule for boxes: what anchors, proposals and
 targets are stands in `proposals.py`, `detection.py` and `training.py`.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -248,6 +247,7 @@ class _RoIHeads(nn.Module):
       "axis_name": net.axis_name,
       "dtype": net.dtype,
     }
+    self.mask_head: Any
     self.box_head = _BoxHead(
       net.box_convs, net.box_hidden, net.box_dropout, options
     )
@@ -379,7 +379,7 @@ class RCNN(nn.Module):
   def point_function(self) -> Callable[..., jax.Array]:
     """The head of points: fine [P, C], coarse [P, K - 1], label -> [P, 1]."""
     head, variables = self.roi_heads.mask_head.point_head.unbind()
-    return functools.partial(head.apply, variables)
+    return lambda *points: head.apply(variables, *points)
 
   def keypoint_logits(self, pooled: jax.Array) -> jax.Array:
     """Regions [B, R, 14, 14, C] -> heatmaps [B, R, 56, 56, keypoints]."""
