@@ -40,6 +40,7 @@ class Options:
     size: (height, width) that pictures are brought to; the model's by default.
     metric: coco, voc_11 or voc.
     batch_size: pictures that are predicted together.
+    masks: score masks and their boundaries too.
     limit: only the first pictures.
     out: file for the detections of COCO, as its server takes them.
     prepare: draw a generated set that is not there yet.
@@ -54,6 +55,7 @@ class Options:
   size: tuple[int, int] | None = None
   metric: Literal["coco", "voc_11", "voc"] = "coco"
   batch_size: int = 16
+  masks: bool = False
   limit: int | None = None
   out: pathlib.Path | None = None
   prepare: bool = True
@@ -62,7 +64,7 @@ class Options:
 
 def evaluate(options: Options) -> dict[str, float]:
   """The numbers of the metric, and how many pictures there were."""
-  config = Data(name=options.set)
+  config = Data(name=options.set, masks=options.masks)
   path = input_pipeline.find_set(
     config, options.data_dir, prepare=options.prepare
   )
@@ -92,7 +94,10 @@ def evaluate(options: Options) -> dict[str, float]:
   facts = {"pictures": min(count, len(source)), "classes": classes}
   if options.out is None:
     return facts | scoring.score(
-      pairs, num_classes=classes, metric=options.metric
+      pairs,
+      num_classes=classes,
+      metric=options.metric,
+      kinds=scoring.KINDS[: 3 if options.masks else 1],
     )
   if options.set != "coco":
     raise SystemExit("evaluate: `--out` must go with --set coco.")

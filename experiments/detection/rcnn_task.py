@@ -24,7 +24,7 @@ def create_module(config: Config, num_classes: int) -> Any:
 
 
 def create_model(config: Config, num_classes: int) -> tuple[Any, Any]:
-  """(module, variables): random, or from weights of all or of the backbone."""
+  """(module, variables): random, or from weights of the whole detector."""
   module = create_module(config, num_classes)
   images = jnp.zeros((1, *config.data.size, 3))
   variables = jax.jit(module.init)(jax.random.key(config.seed), images)

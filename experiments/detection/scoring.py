@@ -7,7 +7,10 @@ import numpy as np
 
 from vision_jax import metrics
 
-__all__ = ["find_all", "score"]
+__all__ = ["KINDS", "find_all", "score"]
+
+KINDS = ("boxes", "masks", "boundaries")
+"""What a detector with masks is scored for."""
 
 _TRUTH = ("boxes", "labels", "crowd", "area", "difficult", "masks", "keypoints")
 

@@ -143,7 +143,7 @@ def make_evaluation(
         pairs,
         num_classes=len(source.class_names),
         metric=config.metric,
-        kinds=("boxes", "masks", "boundaries")[: 3 if config.data.masks else 1],
+        kinds=scoring.KINDS[: 3 if config.data.masks else 1],
       )
     return evaluated[step]
 

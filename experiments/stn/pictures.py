@@ -2,7 +2,7 @@
 
 Run:     python -m experiments.stn.pictures
 Expect:  transformers.png and training.gif beside this file, four trainings of
-         at most 90 s of one core
+         about two minutes of one core
 """
 
 import dataclasses

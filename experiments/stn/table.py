@@ -1,8 +1,8 @@
 """The table: every network on every distortion, resumable.
 
 Run:     python -m experiments.stn.table [--write]
-Expect:  72 runs of at most 90 s of one core; a run that is done, a file in
-         runs/stn, is not repeated. Kinds may run side by side, `--kinds R`
+Expect:  72 runs of at most about two minutes of one core; a run that is done,
+         a file in runs/stn, is not repeated. Kinds may run side by side
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ __all__ = ["SEEDS", "Args", "format_table", "main"]
 SEEDS = {"R": 3, "RTS": 3, "P": 1, "E": 1, "TC": 1}
 """Seeds of each distortion."""
 
-# What fits into 90 s of one core, by the size of the pictures.
+# By the size of the pictures, so that no run is longer than two minutes.
 _STEPS = {"R": 2000, "RTS": 1000, "P": 2000, "E": 2000, "TC": 400}
 _README = pathlib.Path(__file__).with_name("README.md")
 
@@ -55,6 +55,16 @@ def _path(folder: pathlib.Path, model: str, kind: str, seed: int):
   return folder / f"{name}_{kind}_{seed}.json"
 
 
+def _asked(args: Args, config: training.Config) -> dict[str, Any]:
+  """What a result that is there must say, else it is of another table."""
+  return {
+    "config": dataclasses.asdict(config),
+    "data": args.run.data,
+    "split": args.run.split,
+    "tiny": args.run.tiny,
+  }
+
+
 def _results(args: Args) -> Iterator[dict[str, Any]]:
   """One after the other; what is there is read."""
   folder = pathlib.Path(args.out)
@@ -64,15 +74,19 @@ def _results(args: Args) -> Iterator[dict[str, Any]]:
     for seed in range(SEEDS[kind]):
       for model in args.models:
         path = _path(folder, model, kind, seed)
-        if not path.exists():
+        steps = 3 if args.run.tiny else _STEPS[kind]
+        config = training.Config(seed=seed, num_steps=steps)
+        asked = _asked(args, config)
+        if (
+          not path.exists()
+          or not asked.items() <= json.loads(path.read_text()).items()
+        ):
           if digits is None:
             digits = [
               train.load_digits(args.run, kind, split)
               for split in ("train", args.run.split)
             ]
-          steps = 3 if args.run.tiny else _STEPS[kind]
-          config = training.Config(seed=seed, num_steps=steps)
-          result = train.run_once(
+          result = asked | train.run_once(
             model, kind, config, *digits, progress=args.run.progress
           )
           partial = path.with_suffix(".partial")

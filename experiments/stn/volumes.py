@@ -1,6 +1,6 @@
 """A transformer in space: digits of some thickness, turned in a volume.
 
-Run:     python -m experiments.stn.volumes [--figure volumes.png]
+Run:     python -m experiments.stn.volumes [--write] [--figure volumes.png]
 Expect:  a plain network and one behind a 3D affine transformer with as many
          parameters, three seeds each, a few minutes
 """
@@ -164,7 +164,7 @@ def main(args: Args) -> dict[str, list[float]]:
       )
     )
   text = readme.format_table(
-    ("volumes", "parameters", "error, %", "time"), rows
+    ("volumes", "parameters", "error, %", "processor time"), rows
   )
   print(text)
   if args.figure:

@@ -239,10 +239,11 @@ class TaskTest(absltest.TestCase):
 
     self.assertLen(list(pairs()), 5)
     scores = scoring.score(
-      pairs(), num_classes=12, metric="coco", kinds=("boxes", "masks")
+      pairs(), num_classes=12, metric="coco", kinds=scoring.KINDS
     )
     self.assertAlmostEqual(scores["AP"], 1)
     self.assertAlmostEqual(scores["mask_AP75"], 1)
+    self.assertAlmostEqual(scores["boundary_AP"], 1)
     for metric in ("voc", "voc_11"):
       scores = scoring.score(pairs(), num_classes=12, metric=metric)
       self.assertAlmostEqual(scores["AP50"], 1)

@@ -52,7 +52,7 @@ def scene(rng, count):
   )
 
 
-def _indices(result):
+def indices(result):
   index, valid = (np.asarray(v) for v in result)
   assert (index[~valid] == -1).all()
   assert valid[: valid.sum()].all()
@@ -84,7 +84,7 @@ class NmsTest(parameterized.TestCase):
       for _ in range(8):
         boxes, scores, valid, labels = scene(rng, count)
         expected = greedy(boxes, scores, valid, labels, threshold, count)
-        got = _indices(run(boxes, scores, valid, labels, jnp.asarray(limit)))
+        got = indices(run(boxes, scores, valid, labels, jnp.asarray(limit)))
         self.assertEqual(got, expected)
         kept += len(expected)
     self.assertGreater(kept, 1000)
@@ -101,7 +101,7 @@ class NmsTest(parameterized.TestCase):
         inputs = base, np.array([4.0, 3, 2, 1], np.float32)
         expected = greedy(*inputs, np.ones(4, bool), np.zeros(4), threshold, 4)
         got = ops.nms(*inputs, iou_threshold=float(threshold), max_outputs=4)
-        self.assertEqual(_indices(got), expected, threshold)
+        self.assertEqual(indices(got), expected, threshold)
 
   @parameterized.parameters(*METHODS)
   def test_fewer_and_more_outputs(self, method):
@@ -118,7 +118,7 @@ class NmsTest(parameterized.TestCase):
         method=method,
       )
       self.assertEqual(got[0].shape, (count,))
-      self.assertEqual(_indices(got), everything[:count])
+      self.assertEqual(indices(got), everything[:count])
 
   @parameterized.parameters(*METHODS)
   def test_odd_scores(self, method):
@@ -138,11 +138,11 @@ class NmsTest(parameterized.TestCase):
         b, s, iou_threshold=0.5, max_outputs=5, method=method
       )
     )
-    self.assertEqual(_indices(run(boxes, scores)), [4, 2, 3])
+    self.assertEqual(indices(run(boxes, scores)), [4, 2, 3])
     scores[4] = np.nan
-    self.assertEqual(_indices(run(boxes, scores)), [2, 3, 0])
+    self.assertEqual(indices(run(boxes, scores)), [2, 3, 0])
     boxes[2] = np.nan
-    self.assertEqual(_indices(run(boxes, scores)), [2, 3, 0])
+    self.assertEqual(indices(run(boxes, scores)), [2, 3, 0])
 
   @parameterized.parameters(*METHODS, "auto")
   def test_vmap_is_a_loop(self, method):
@@ -165,12 +165,12 @@ class NmsTest(parameterized.TestCase):
     together = jax.jit(jax.vmap(run))(*scenes)
     for k in range(3):
       alone = greedy(*(v[k] for v in scenes), 0.4, 12)
-      self.assertEqual(_indices([v[k] for v in together]), alone)
+      self.assertEqual(indices([v[k] for v in together]), alone)
 
   def test_nothing_and_messages(self):
     none = jnp.zeros((0, 4)), jnp.zeros(0)
     got = ops.nms(*none, iou_threshold=0.5, max_outputs=3)
-    self.assertEqual(_indices(got), [])
+    self.assertEqual(indices(got), [])
     got = ops.nms(
       jnp.zeros((2, 4)), jnp.zeros(2), iou_threshold=0.5, max_outputs=0
     )
@@ -206,7 +206,7 @@ class AmongBestTest(parameterized.TestCase):
         boxes, scores, valid, labels, jnp.float32(threshold)
       )
       expected = greedy(boxes, scores, valid, labels, threshold, 10)
-      got = _indices((index, kept))
+      got = indices((index, kept))
       self.assertEqual(got, expected[: len(got)])
       if exact:
         self.assertEqual(got, expected)
@@ -225,113 +225,6 @@ class AmongBestTest(parameterized.TestCase):
       ops.nms_among_best(
         jnp.zeros((2, 4)), jnp.zeros(2), num_candidates=0, **settings
       )
-
-
-def _soft(boxes, scores, valid, labels, decay, sigma, limit, least, count):
-  """Take the best, lower the others; float64."""
-  scores = np.where(valid, scores, -1).astype(np.float64)
-  taken = []
-  while len(taken) < count:
-    i = int(np.argmax(scores))
-    if scores[i] < least:
-      break
-    taken.append((i, scores[i]))
-    iou = iou_row(boxes[i], boxes).astype(np.float64)
-    if decay == "gaussian":
-      factor = np.exp(-(iou**2) / sigma)
-    else:
-      factor = np.where(iou > limit, 1 - iou, 1)
-    scores = np.where(
-      scores > 0, scores * np.where(labels == labels[i], factor, 1), scores
-    )
-    scores[i] = -1
-  return taken
-
-
-class RescoringTest(parameterized.TestCase):
-  @parameterized.parameters("gaussian", "linear")
-  def test_soft_equals_the_loop(self, decay):
-    run = jax.jit(
-      lambda b, s, v, y: ops.soft_nms(
-        b,
-        s,
-        v,
-        labels=y,
-        max_outputs=25,
-        decay=decay,
-        sigma=0.4,
-        iou_threshold=0.2,
-        score_threshold=0.4,
-      )
-    )
-    rng = np.random.default_rng(4)
-    for _ in range(5):
-      boxes, _, valid, labels = scene(rng, 40)
-      scores = rng.random(40).astype(np.float32)
-      expected = _soft(boxes, scores, valid, labels, decay, 0.4, 0.2, 0.4, 25)
-      index, found, kept = run(boxes, scores, valid, labels)
-      self.assertEqual(_indices((index, kept)), [i for i, _ in expected])
-      self.assertBetween(len(expected), 3, 24)
-      np.testing.assert_allclose(
-        found[: len(expected)], [s for _, s in expected], rtol=1e-5
-      )
-      np.testing.assert_array_equal(found[len(expected) :], 0)
-
-  @parameterized.parameters("gaussian", "linear")
-  def test_matrix_equals_the_loop(self, decay):
-    def f(u):
-      return np.exp(-(u**2) / 0.5) if decay == "gaussian" else 1 - u
-
-    boxes, scores, valid, _ = scene(np.random.default_rng(5), 60)
-    labels = np.arange(60) % 2
-    rank = np.argsort(np.argsort(-scores, kind="stable"))
-    iou = np.stack([iou_row(b, boxes) for b in boxes]).astype(np.float64)
-
-    def above(j):
-      same = valid & (labels == labels[j])
-      return np.flatnonzero(same & (rank < rank[j]))
-
-    expected = np.zeros(60)
-    for j in np.flatnonzero(valid):
-      factor = 1.0
-      for i in above(j):
-        own = max(iou[above(i), i], default=0.0)
-        if f(own) > 0:
-          factor = min(factor, f(iou[i, j]) / f(own))
-      expected[j] = scores[j] * factor
-    got = ops.matrix_nms(boxes, scores, valid, labels=labels, decay=decay)
-    np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-6)
-    self.assertGreater((expected < 0.9 * scores * valid).sum(), 5)
-
-  def test_scores_carry_a_derivative(self):
-    boxes, _, valid, labels = scene(np.random.default_rng(6), 12)
-    scores = jnp.linspace(0.2, 0.9, 12)
-
-    def soft(s):
-      return ops.soft_nms(boxes, s, valid, labels=labels, max_outputs=12)[1]
-
-    def matrix(s):
-      return ops.matrix_nms(boxes, s, valid, labels=labels)
-
-    for run in (soft, matrix):
-      value, slope = jax.jit(lambda s, run=run: jax.jvp(run, (s,), (s,)))(
-        scores
-      )
-      # Homogeneous of degree one in the scores.
-      np.testing.assert_allclose(slope, value, rtol=1e-5)
-      back = jax.jit(jax.grad(lambda s, run=run: run(s).sum()))(scores)
-      np.testing.assert_allclose((back * scores).sum(), value.sum(), rtol=1e-5)
-
-  def test_nothing_and_messages(self):
-    none = jnp.zeros((0, 4)), jnp.zeros(0)
-    self.assertEqual(ops.matrix_nms(*none).shape, (0,))
-    self.assertEqual(ops.soft_nms(*none, max_outputs=2)[0].tolist(), [-1, -1])
-    for run in (
-      ops.matrix_nms,
-      lambda *a, **k: ops.soft_nms(*a, max_outputs=1, **k),
-    ):
-      with self.assertRaisesRegex(ValueError, "`decay` must be gaussian or"):
-        run(jnp.zeros((1, 4)), jnp.zeros(1), decay="cubic")
 
 
 if __name__ == "__main__":

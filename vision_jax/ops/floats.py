@@ -9,9 +9,9 @@ __all__ = ["at_least_float32"]
 def at_least_float32(x: jax.Array) -> jax.Array:
   """float16 and bfloat16 -> float32; float32 and float64 as they are.
 
-  Scores, boxes and losses are computed in this type, so that a network in
-  bfloat16 ranks as one in float32 does, and a whole system can be asked in
-  float64, where rounding decides nothing.
+  Scores and boxes of predictions are computed in this type: a network in
+  bfloat16 is ranked in float32, and a whole system can be asked in float64,
+  where rounding decides nothing.
 
   Args:
     x: an array of any shape.

@@ -188,7 +188,8 @@ def crop_masks(
     size: (height, width) of the crops.
     sampling_ratio: as in `roi_align`; 0 as torchvision and Detectron2.
     aligned: as in `roi_align`; Detectron2 True, and its targets are >= 0.5.
-    max_samples: as in `roi_align`; 48 serves images of 1344 pixels.
+    max_samples: as in `roi_align`; 48 serves 28 bins on 1344 pixels, fewer
+      bins need more.
     extent: as in `roi_align`.
     batch_size: boxes worked on at once.
 

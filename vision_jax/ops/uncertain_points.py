@@ -388,7 +388,7 @@ def sample_uncertain_points(
     padding: what is read outside of the map, as `point_sample`.
 
   Returns:
-    float32 [N, 2], the uncertain points first.
+    float [N, 2], float32 unless x64 is on; the uncertain points first.
 
   Raises:
     ValueError: if a number is out of range.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from vision_jax.weights.errors import WeightsError
 from vision_jax.weights.preprocess import (
   CAFFE_PREPROCESS,
+  COCO_CAFFE_PREPROCESS,
   DARKNET_PREPROCESS,
   DETECTION_PREPROCESS,
   FEATURES_PREPROCESS,
@@ -76,7 +77,8 @@ class ForeignEntry(NamedTuple):
 
   Attributes:
     file: name under which they are published.
-    accuracy: top-1 accuracy, or mean IoU of segmentation, in per cent.
+    accuracy: top-1 accuracy, mean IoU of segmentation, or AP of masks of a
+      detector, in per cent.
     preprocessing: what to do to an image before the network.
     reader: the function of `vision_jax.weights` that reads them.
 
@@ -301,6 +303,18 @@ FOREIGN: dict[str, ForeignEntry] = {
   ),
   "pointrend_semantic_fpn_resnet101": ForeignEntry(
     "model_final_cf6ac1.pkl", 78.9, CAFFE_PREPROCESS, "from_detectron2"
+  ),
+  "pointrend_rcnn_r50_fpn": ForeignEntry(
+    "model_final_edd263.pkl", 38.3, COCO_CAFFE_PREPROCESS, "from_detectron2"
+  ),
+  "pointrend_rcnn_r101_fpn": ForeignEntry(
+    "model_final_3f4d2a.pkl", 40.1, COCO_CAFFE_PREPROCESS, "from_detectron2"
+  ),
+  "pointrend_rcnn_x101_fpn": ForeignEntry(
+    "model_final_ba17b9.pkl",
+    41.1,
+    COCO_CAFFE_PREPROCESS._replace(std=(57.375, 57.12, 58.395)),
+    "from_detectron2",
   ),
   "xception": ForeignEntry(
     "xception_weights_tf_dim_ordering_tf_kernels.h5",

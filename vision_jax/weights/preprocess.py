@@ -53,6 +53,7 @@ CAFFE_PREPROCESS = Preprocess(
   resize=1024,
   crop=None,
 )
+COCO_CAFFE_PREPROCESS = CAFFE_PREPROCESS._replace(resize=800)
 R103_PREPROCESS = Preprocess(
   mean=(123.675, 116.28, 103.53),
   std=(58.395, 57.12, 57.375),

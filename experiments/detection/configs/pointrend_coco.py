@@ -1,9 +1,11 @@
 """PointRend R50-FPN on COCO 2017.
 
 Run:     python -m experiments.detection.train pointrend_coco \
-             --workdir runs/pointrend --data-dir DIRECTORY_WITH_coco
-Expect:  no run here: the set is not part of this repository (detectron2, one
-         schedule: 36.2 of masks)
+             --workdir runs/pointrend --data-dir DIRECTORY_WITH_coco \
+             --config.weights detector.safetensors
+Expect:  no run here: the set is not part of this repository (detectron2, 12
+         epochs where this has 26: 36.2 of masks). Stem, first stage and
+         normalisation are frozen: begin from a detector, not from nothing
 Tiny:    add --tiny (a few updates)
 """
 

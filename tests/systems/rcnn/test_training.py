@@ -13,12 +13,20 @@ from vision_jax import train
 from vision_jax.systems import rcnn
 
 HEADS = {"mask_layers": (8,), "keypoint_layers": (8,), "num_keypoints": 2}
+POINTS = {
+  **HEADS,
+  "mask_layers": (),
+  "point_layers": (8, 8),
+  "coarse_hidden": 16,
+}
 
 
-@pytest.fixture(scope="module", name="parts")
-def _parts():
+@pytest.fixture(
+  scope="module", name="parts", params=[HEADS, POINTS], ids=["masks", "points"]
+)
+def _parts(request):
   """A detector, a batch, and its compiled loss."""
-  module, variables = tiny.make(**HEADS)
+  module, variables = tiny.make(**request.param)
   batch = tiny.pictures(2, keypoints=2)
   run = jax.jit(functools.partial(rcnn.loss, module))
   return module, variables, batch, run
@@ -60,13 +68,14 @@ def test_loss_falls_on_eight_pictures():
 
 def test_terms_and_counts(parts):
   terms = _run(parts)
+  points = bool(parts[0].point_layers)
   assert set(terms) == {
     "objectness", "rpn_box", "classifier", "box", "mask", "keypoint",
-  }  # fmt: skip
+  } | ({"mask_point"} if points else set())  # fmt: skip
   assert all(np.isfinite(total) and total > 0 for total, _ in terms.values())
   assert terms["objectness"][1] == terms["rpn_box"][1] <= 64
   assert terms["classifier"][1] == terms["box"][1] <= 32
-  assert terms["mask"][1] % 28**2 == 0
+  assert terms["mask"][1] % (49 if points else 28**2) == 0
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,8 @@ def test_without_usable_objects(parts, changes):
   terms = _run(parts, **changes)
   assert all(np.isfinite(total) for total, _ in terms.values())
   assert terms["box"][0] == terms["rpn_box"][0] == 0
-  assert terms["mask"] == terms["keypoint"] == (0, 0)
+  for name in {"mask", "mask_point", "keypoint"} & set(terms):
+    assert terms[name] == (0, 0)
   assert terms["classifier"][1] > 0
   assert terms["objectness"][1] > 0
 

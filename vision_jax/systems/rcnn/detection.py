@@ -11,8 +11,7 @@ import numpy as np
 
 from vision_jax import ops
 from vision_jax.nn.canvas_masks import mask_canvas, valid_cells
-from vision_jax.systems import pointrend
-from vision_jax.systems.rcnn import transforms
+from vision_jax.systems.rcnn import point_masks, transforms
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
   Proposals,
@@ -171,10 +170,10 @@ def _refine_masks(net, fine, found, padded, canvas) -> jax.Array:
   # Behind the picture a point reads what it reads behind the map.
   fine = jnp.where((down[:, :, None] & right[:, None])[..., None], fine, 0)
   cells = jax.vmap(
-    functools.partial(pointrend.coarse_cells, extent=canvas, side=MASK_CELLS)
+    functools.partial(point_masks.coarse_cells, extent=canvas, side=MASK_CELLS)
   )(fine, found.boxes)
   refine = functools.partial(
-    pointrend.refine_masks,
+    point_masks.refine_masks,
     net.point_function(),
     extent=canvas,
     side=net.settings.mask_side,
@@ -271,9 +270,9 @@ def predict(
 
   Returns:
     For each picture `boxes` float32 [N, 4], `labels` int32 [N], `scores`
-    float32 [N], falling; `masks` [N, H, W] of a Mask R-CNN; `keypoints`
-    float32 [N, K, 3], (x, y, 1), and their logits `keypoint_scores` [N, K] of a
-    Keypoint R-CNN.
+    float32 [N], falling; `masks` [N, H, W] of a Mask R-CNN or PointRend;
+    `keypoints` float32 [N, K, 3], (x, y, 1), and their logits
+    `keypoint_scores` [N, K] of a Keypoint R-CNN.
 
   Raises:
     ValueError: if a picture, the proposals or the canvases do not fit.
@@ -408,7 +407,7 @@ def _paste_some(paste, masks, boxes, size, threshold):
 
 
 def _paste_all(paste, masks, boxes, size, threshold) -> np.ndarray:
-  """Masks [N, 28, 28] to [N, H, W]; few programs serve all sizes."""
+  """Masks [N, S, S] to [N, H, W]; few programs serve all sizes."""
   kind = np.float32 if threshold is None else bool
   result = np.empty((len(masks), *size), kind)
   canvas = tuple(-(-n // _PIXELS) * _PIXELS for n in size)

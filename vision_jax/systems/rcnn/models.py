@@ -217,6 +217,7 @@ def pointrend_rcnn_small(num_classes: int = 13, **kwargs: Any) -> RCNN:
     "mask_side": 112,
     "mask_points": 196,
     "aligned": True,
+    "integer_paste": False,
   }
   return rcnn_small(num_classes, **(defaults | kwargs))
 

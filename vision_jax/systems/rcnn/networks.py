@@ -217,6 +217,11 @@ class _PointMasks(nn.Module):
 
   def setup(self):
     net = self.net
+    if len(set(net.point_layers)) > 1 or not net.backbone.features:
+      raise ValueError(
+        "RCNN: `point_layers` must be of one width, on a backbone with a "
+        f"pyramid, got {net.point_layers} and {net.backbone.features} features."
+      )
     classes = net.num_classes - 1
     self.coarse_head = CoarseMaskHead(
       classes,

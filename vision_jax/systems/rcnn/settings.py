@@ -51,7 +51,7 @@ class Settings:
     box_min_side: least side of a detection.
     max_detections: per picture.
     num_candidates: best (proposal, class) pairs that suppression sees.
-    hard_masks: mask targets are 0 or 1.
+    hard_masks: mask targets are 0 or 1; those of PointRend always are.
     integer_paste: masks are pasted to whole pixels, as torchvision does.
     mask_side: side of masks that are made by subdivision.
     mask_points: points of a step of that.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
-from vision_jax.systems import pointrend
+from vision_jax.systems.rcnn import point_masks
 from vision_jax.systems.rcnn.detection import pool_regions
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
@@ -101,7 +101,8 @@ def loss(
 
   Source:
     Ren et al., Faster R-CNN, 2015, equation 1; He et al., Mask R-CNN, 2017,
-    section 3; checked against torchvision on the same samples.
+    section 3; Kirillov et al., PointRend, 2020, section 4; checked against
+    torchvision on the same samples.
   """
   _check(module, batch)
   run = functools.partial(_losses, batch=batch, key=key, train=train)
@@ -193,7 +194,7 @@ def _losses(net: RCNN, *, batch, key, train) -> dict[str, Pair]:
   used = jnp.asarray(batch.get("valid", jnp.ones(count, bool)))
   index = jnp.asarray(batch.get("index", jnp.arange(count)))
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-  keys = jax.vmap(jax.random.split)(keys)
+  keys = jax.vmap(lambda k: jax.random.split(k, 3))(keys)
   maps = net.features(normalized(net, batch["image"], sizes), train=train)
   terms: dict[str, Pair] = {}
   if net.anchor_sizes:
@@ -223,7 +224,7 @@ def _losses(net: RCNN, *, batch, key, train) -> dict[str, Pair]:
   some = jax.tree.map(lambda leaf: leaf[:, :most], targets)
   if net.point_layers:
     some_deltas = deltas[:, :most]
-    terms |= _point_terms(net, maps[0], some, some_deltas, objects, sizes, keys)
+    terms |= _point_terms(net, maps[0], some, some_deltas, objects, keys[:, 2])
   elif net.mask_layers:
     masks = net.mask_logits(pool(some.boxes, MASK_CELLS), train=train)
     terms["mask"] = mask_loss(net, masks, some, objects.masks)
@@ -233,7 +234,7 @@ def _losses(net: RCNN, *, batch, key, train) -> dict[str, Pair]:
   return terms
 
 
-def _point_terms(net, fine, targets, deltas, objects, sizes, keys):
+def _point_terms(net, fine, targets, deltas, objects, keys):
   """PointRend's terms, of the boxes that are predicted for the class."""
   settings = net.settings
   channel = jnp.maximum(targets.labels, 0)[..., None, None]
@@ -241,21 +242,20 @@ def _point_terms(net, fine, targets, deltas, objects, sizes, keys):
   boxes = ops.decode_boxes(
     chosen[..., 0, :], targets.boxes, weights=settings.box_weights
   )
-  boxes = jax.vmap(lambda b, s: ops.clip_boxes(b, (s[0], s[1])))(boxes, sizes)
   boxes = jax.lax.stop_gradient(boxes)
   canvas = objects.masks.shape[2:4]
   cells = jax.vmap(
-    functools.partial(pointrend.coarse_cells, extent=canvas, side=MASK_CELLS)
+    functools.partial(point_masks.coarse_cells, extent=canvas, side=MASK_CELLS)
   )(fine, boxes)
   head = net.point_function()
   losses = functools.partial(
-    pointrend.mask_losses,
+    point_masks.mask_losses,
     num_points=settings.mask_points_train,
     oversample=settings.mask_oversample,
     importance=settings.mask_importance,
   )
   terms = jax.vmap(lambda key, *rest: losses(key, head, *rest))(
-    jax.vmap(jax.random.fold_in, (0, None))(keys[:, 1], 1),
+    keys,
     fine,
     net.coarse_masks(cells),
     boxes,

@@ -138,6 +138,127 @@ def _detector():
   return tiny.make(**HEADS, mask_points=100)
 
 
+@functools.cache
+def _moved():
+  """A detector that moves boxes by a tenth of their width for each class."""
+  module, variables = tiny.make(**HEADS)
+  predictor = variables["params"]["roi_heads"]["box_predictor"]["bbox_pred"]
+  predictor["kernel"] = 0 * predictor["kernel"]
+  shift = np.zeros((4, 4), np.float32)
+  shift[:, 0] = np.arange(4)  # divided by the weight of 10
+  predictor["bias"] = jnp.asarray(shift.reshape(-1))
+  batch = tiny.pictures(2)
+  batch["proposals"] = np.zeros((2, 1, 4), np.float32)  # objects alone
+  batch["proposals_valid"] = np.zeros((2, 1), bool)
+  return module, variables, batch
+
+
+def _terms(module, variables, batch, params):
+  terms, _ = rcnn.loss(
+    module,
+    params,
+    variables["batch_stats"],
+    batch,
+    jax.random.key(0),
+    train=False,
+  )
+  return terms
+
+
+def test_masks_are_of_the_boxes_predicted_for_the_class():
+  module, variables, batch = _moved()
+  terms = jax.jit(functools.partial(_terms, module, variables, batch))(
+    variables["params"]
+  )
+  total, count = 0.0, 0
+  net = module.bind(variables)
+  mean, std = (
+    np.float32(v) for v in (module.settings.mean, module.settings.std)
+  )
+  maps = net.features((batch["image"] - mean) / std)
+  for k in range(2):
+    valid = batch["objects_valid"][k]
+    boxes, labels = batch["boxes"][k][valid], batch["labels"][k][valid]
+    moved = boxes.copy()
+    moved[:, ::2] += (0.1 * labels * (boxes[:, 2] - boxes[:, 0]))[:, None]
+    cells = pointrend.coarse_cells(maps[0][k], jnp.asarray(moved), (64, 64))
+    found = pointrend.mask_losses(
+      jax.random.key(1),
+      net.point_function(),
+      maps[0][k],
+      net.coarse_masks(cells[None])[0],
+      jnp.asarray(moved),
+      jnp.asarray(labels - 1),
+      jnp.arange(len(boxes)),
+      jnp.asarray(batch["masks"][k][valid]),
+    )
+    total += float(found["mask"][0])
+    count += int(found["mask"][1])
+  assert int(terms["mask"][1]) == count
+  np.testing.assert_allclose(terms["mask"][0], total, rtol=1e-4)
+
+
+def test_gradients_reach_the_heads_and_not_the_predicted_boxes():
+  module, variables, batch = _moved()
+
+  def total(params):
+    terms = _terms(module, variables, batch, params)
+    return terms["mask"][0] + terms["mask_point"][0]
+
+  slopes = jax.jit(jax.grad(total))(variables["params"])
+
+  def largest(tree):
+    return max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+  heads = slopes["roi_heads"]
+  for part in ("coarse_head", "point_head"):
+    assert largest(heads["mask_head"][part]) > 0
+  assert largest(slopes["backbone"]) > 0
+  assert largest(heads["box_predictor"]) == 0
+
+
+def test_no_objects_at_all():
+  terms = pointrend.mask_losses(
+    jax.random.key(0),
+    lambda fine, coarse, label: coarse[:, :1],
+    _ramp(),
+    jnp.zeros((2, 7, 7, 3)),
+    BOXES,
+    jnp.array([0, 0]),
+    jnp.array([-1, -1]),
+    jnp.zeros((0, *EXTENT)),
+  )
+  assert [float(v) for pair in terms.values() for v in pair] == [0] * 4
+  with pytest.raises(ValueError, match=r"mask_losses: `masks` must be"):
+    _losses(jnp.zeros((2, 7, 7, 3)), _ramp(), masks=jnp.ones(EXTENT))
+
+
+def test_half_precision_is_ranked_in_float32():
+  logits = pointrend.refine_masks(
+    lambda fine, coarse, label: coarse[:, :1],
+    _ramp().astype(jnp.bfloat16),
+    jnp.zeros((2, 7, 7, 3), jnp.bfloat16),
+    BOXES,
+    jnp.array([0, 2]),
+    EXTENT,
+    side=28,
+    num_points=49,
+  )
+  assert logits.dtype == jnp.float32
+
+
+def test_nothing_found():
+  module, variables = tiny.make(**HEADS, box_score=1.0)
+  image = np.zeros((40, 64, 3), np.float32)
+  (found,) = rcnn.predict(module, variables, [image])
+  assert found["masks"].shape == (0, 40, 64)
+
+
+def test_bad_heads():
+  with pytest.raises(ValueError, match="`point_layers` must be of one width"):
+    tiny.make(point_layers=(8, 4))
+
+
 def test_detector_loss(detector):
   module, variables = detector
   batch = tiny.pictures(2)

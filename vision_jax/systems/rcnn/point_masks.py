@@ -1,7 +1,7 @@
 """PointRend for the masks of boxes: what it reads, how it refines and learns.
 
-Functions of arrays of one picture. `rcnn.RCNN` with `point_layers` uses them in
-place of its convolutional mask head:
+Functions of arrays of one picture, public in `systems.pointrend`. An `RCNN`
+with `point_layers` uses them in place of its convolutional mask head:
 
   module = rcnn.pointrend_rcnn_r50_fpn()
   found = rcnn.predict(module, variables, images)  # with masks
@@ -40,6 +40,9 @@ def points_of_boxes(
 
   Returns:
     [..., P, 2].
+
+  Raises:
+    ValueError: if a shape is wrong.
 
   Example:
     >>> from vision_jax.systems import pointrend
@@ -117,7 +120,10 @@ def refine_masks(
     batch_size: boxes worked on at once.
 
   Returns:
-    Logits of the class of each box, [R, side, side].
+    Logits of the class of each box, float32 or wider [R, side, side].
+
+  Raises:
+    ValueError: if `side` is smaller than that of the coarse masks.
 
   Example:
     >>> from vision_jax.systems import pointrend
@@ -144,8 +150,9 @@ def refine_masks(
         ops.point_sample(fine, at), ops.point_sample(logits, points), label
       )
 
+    # Widened: in bfloat16 many cells would be as uncertain as each other.
     result = ops.refine(
-      jnp.take(logits, label[None], axis=-1),
+      ops.at_least_float32(jnp.take(logits, label[None], axis=-1)),
       evaluate,
       sizes,
       num_points=num_points,
@@ -192,6 +199,9 @@ def mask_losses(
     "mask": coarse logits against the mask, cut out by RoIAlign, at least half.
     "mask_point": points against the mask read bilinearly.
 
+  Raises:
+    ValueError: if a shape is wrong.
+
   Example:
     >>> from vision_jax.systems import pointrend
     >>> terms = pointrend.mask_losses(
@@ -206,6 +216,11 @@ def mask_losses(
     Kirillov et al., PointRend, 2020, sections 3.1 and 4; the released code
     takes the mean over points, not the sum.
   """
+  if masks.ndim != 3 or match.shape != boxes.shape[:1]:
+    raise ValueError(
+      "mask_losses: `masks` must be [G, H, W], `boxes` [R, 4] and `match` [R], "
+      f"got {masks.shape}, {boxes.shape} and {match.shape}."
+    )
   extent = (masks.shape[1], masks.shape[2])
   side = (coarse.shape[1], coarse.shape[2])
   boxes = jax.lax.stop_gradient(boxes)
@@ -214,7 +229,14 @@ def mask_losses(
   chosen = jnp.take_along_axis(
     ops.at_least_float32(coarse), label[:, None, None, None], -1
   )
-  wanted = ops.crop_masks(masks, boxes, match, side, aligned=True)
+  wanted = ops.crop_masks(
+    masks,
+    boxes,
+    match,
+    side,
+    aligned=True,
+    max_samples=-(-max(extent) // min(side)),
+  )
   wanted = jax.lax.stop_gradient((wanted >= 0.5).astype(chosen.dtype))
   entropy = ops.binary_cross_entropy(chosen[..., 0], wanted).sum((1, 2))
 
@@ -236,7 +258,9 @@ def mask_losses(
     mask = masks[jnp.maximum(index, 0)].astype(jnp.float32)
     return ops.point_sample(mask[..., None], where)[..., 0]
 
-  truth = jax.lax.stop_gradient(jax.lax.map(read, (match, at)))
+  truth = jnp.zeros(at.shape[:-1])
+  if len(masks):
+    truth = jax.lax.stop_gradient(jax.lax.map(read, (match, at)))
   logits = jax.vmap(head)(
     ops.point_sample(fine, at),
     jax.vmap(ops.point_sample)(coarse, points),
