@@ -321,6 +321,9 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
   "ResNet-50 train step, 8 x 224 x 224": lambda: train_cases.train_step(
     "resnet50", 224, 8
   ),
+  "ST-CNN train step, 128 x 42 x 42": (
+    lambda: train_cases.transformer_step(128)
+  ),
   "affine_grid, 8 x 224 x 224": lambda: warp_cases.affine_grid(8, 224),
   "thin_plate_grid and derivative, 8 x 64 x 64": (
     lambda: warp_cases.thin_plate_grid(8, 64)
