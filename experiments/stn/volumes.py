@@ -131,7 +131,10 @@ def _figure(args: Args, seen: np.ndarray, volumes: np.ndarray) -> None:
   """Sums along the depth: what came in above, what was seen below."""
   sums = [v.sum(1) for v in (volumes.astype(np.float32), seen)]
   pictures = [p / p.max() for row in sums for p in row]
-  grown = [p.repeat(4, 0).repeat(4, 1) for p in pictures]
+  factors = [4 * SIDE // len(p) for p in pictures]  # all as large
+  grown = [
+    p.repeat(k, 0).repeat(k, 1) for p, k in zip(pictures, factors, strict=True)
+  ]
   grid = viz.image_grid(grown, columns=len(volumes), padding=4)
   Image.fromarray(grid).quantize(64).save(args.figure, optimize=True)
 
