@@ -16,8 +16,8 @@ from vision_jax.systems import stn
 __all__ = ["transformers_section"]
 
 _SIDE = 40
-_NUM_DIGITS = 3000
-_NUM_STEPS = 900
+_NUM_DIGITS = 2000
+_NUM_STEPS = 700
 _BATCH = 64
 
 
