@@ -218,7 +218,7 @@ def _rounds(one_round, flat, max_rounds, num_points):
   state = (
     flat,
     jnp.zeros(len(flat), bool),
-    jnp.zeros((max_rounds, count, 2), float),
+    jnp.zeros((max_rounds, count, 2)),
     jnp.zeros((max_rounds, count), bool),
     jnp.int32(0),
   )

@@ -314,8 +314,9 @@ def cell_centres(indices: jax.Array, size: tuple[int, int]) -> jax.Array:
 
   In float64 where it is enabled: which cells are most uncertain depends on it.
   """
-  x = (indices % size[1]).astype(float) + 0.5
-  y = (indices // size[1]).astype(float) + 0.5
+  dtype = jnp.zeros(()).dtype
+  x = (indices % size[1]).astype(dtype) + 0.5
+  y = (indices // size[1]).astype(dtype) + 0.5
   return jnp.stack([x / size[1], y / size[0]], axis=-1)
 
 

@@ -284,7 +284,7 @@ def test_masks_depend_on_the_picture_alone(detector):
   assert len(results[0]["scores"]) >= 3
   assert results[0]["masks"].shape == (len(results[0]["scores"]), 50, 64)
   np.testing.assert_allclose(
-    results[0]["masks"], results[1]["masks"], atol=1e-4
+    results[0]["masks"], results[1]["masks"], atol=2e-3, rtol=1e-3
   )
 
 
