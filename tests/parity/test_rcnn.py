@@ -114,10 +114,11 @@ def test_keypoint_rcnn():
   net, module, variables = build("keypointrcnn_resnet50_fpn", num_classes=2)
   for found, expected in _compare(_torchvision(net), module, variables):
     xy = found.keypoints[..., :2] + 0.5
-    np.testing.assert_allclose(xy, expected["keypoints"][..., :2], atol=1e-6)
+    # torchvision rounds keypoints and their scores to float32.
+    np.testing.assert_allclose(xy, expected["keypoints"][..., :2], atol=3e-5)
     scores = expected["keypoints_scores"]
     assert scores.std() > 0.1
-    np.testing.assert_allclose(found.keypoints[..., 2], scores, atol=1e-6)
+    np.testing.assert_allclose(found.keypoints[..., 2], scores, atol=5e-6)
 
 
 def _matched(found, expected):
