@@ -4,6 +4,7 @@ Forward, backward, batch statistics and an update by SGD with momentum, on one
 device, with the library's own data-parallel step.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -81,27 +82,14 @@ class _Torch:
     return float(loss.detach())
 
 
-def train_step(name: str, size: int, rows: int):
-  """One update of a network on `rows` pictures of `size` pixels."""
-  from tests.parity.torchvision_shim import torchvision
-
-  module = backbones.MODELS[name]()
-  variables = weights.random_variables(module, seed=0)
-  state = weights.variables_to_state_dict(module, variables)
-  batch = _batch(size, rows, 1000)
+def _beside_torch(
+  ours: _Ours, make: Callable[[], torch.nn.Module], batch: Any
+) -> dict[str, Any]:
+  """Ours and three forms of the same network in PyTorch; their losses agree."""
+  contestants: dict[str, Any] = {"vision_jax": ours}
   labels = torch.from_numpy(batch["label"].astype(np.int64))
-  contestants: dict[str, Any] = {
-    "vision_jax": _Ours(
-      module.clone(axis_name="batch"), variables, batch, train=True
-    )
-  }
   for kind in ("eager", "channels_last", "compile"):
-    network = getattr(torchvision.models, name)()
-    network.load_state_dict(
-      {k: torch.from_numpy(np.array(v)) for k, v in state.items()},
-      strict=False,
-    )
-    network = network.train()
+    network: Any = make()
     images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).contiguous()
     if kind != "eager":
       network = network.to(memory_format=torch.channels_last)
@@ -114,6 +102,28 @@ def train_step(name: str, size: int, rows: int):
     np.testing.assert_allclose(
       found, losses["torch eager"], rtol=2e-3, err_msg=kind
     )
+  return contestants
+
+
+def train_step(name: str, size: int, rows: int):
+  """One update of a network on `rows` pictures of `size` pixels."""
+  from tests.parity.torchvision_shim import torchvision
+
+  module = backbones.MODELS[name]()
+  variables = weights.random_variables(module, seed=0)
+  state = weights.variables_to_state_dict(module, variables)
+  batch = _batch(size, rows, 1000)
+  ours = _Ours(module.clone(axis_name="batch"), variables, batch, train=True)
+
+  def make() -> torch.nn.Module:
+    network = getattr(torchvision.models, name)()
+    network.load_state_dict(
+      {k: torch.from_numpy(np.array(v)) for k, v in state.items()},
+      strict=False,
+    )
+    return network.train()
+
+  contestants = _beside_torch(ours, make, batch)
   flops = sum(r.flops for r in layer_table(module, image_size=(size, size)))
   return contestants, {"flops": 3 * rows * flops}
 
@@ -178,19 +188,9 @@ def transformer_step(rows: int):
   variables = module.init(jax.random.key(0), jnp.asarray(batch["image"]))
   variables = {**variables, "batch_stats": {}}
   looks, (size, _) = module.transformer.num_steps, module.transformer.size
-  labels = torch.from_numpy(batch["label"].astype(np.int64))
-  contestants: dict[str, Any] = {"vision_jax": _Ours(module, variables, batch)}
-  for kind in ("eager", "channels_last", "compile"):
-    network: Any = _TorchTransformer(variables["params"], looks, size)
-    images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).contiguous()
-    if kind != "eager":
-      images = images.to(memory_format=torch.channels_last)
-    if kind == "compile":
-      network = torch.compile(network)
-    contestants[f"torch {kind}"] = _Torch(network, images, labels)
-  losses = {k: [run() for _ in range(3)] for k, run in contestants.items()}
-  for kind, found in losses.items():
-    np.testing.assert_allclose(
-      found, losses["torch eager"], rtol=2e-3, err_msg=kind
-    )
+  contestants = _beside_torch(
+    _Ours(module, variables, batch),
+    lambda: _TorchTransformer(variables["params"], looks, size),
+    batch,
+  )
   return contestants, {}

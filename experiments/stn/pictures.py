@@ -16,7 +16,7 @@ from PIL import Image
 from experiments.stn import networks, train, training
 from vision_jax import bench, viz
 
-__all__ = ["Args", "main"]
+__all__ = ["Args", "grown", "main"]
 
 _ROWS = (("R", "Aff"), ("RTS", "Aff"), ("P", "Proj"), ("E", "TPS"))
 _COUNT = 10
@@ -42,11 +42,11 @@ class Args:
   )
 
 
-def _grown(pictures: np.ndarray, side: int) -> list[np.ndarray]:
+def grown(pictures: np.ndarray, side: int) -> list[np.ndarray]:
   """Pictures [N, S, S] in [0, 1], about as large as `side`."""
   factor = max(1, side // pictures.shape[1])
-  grown = pictures.repeat(factor, 1).repeat(factor, 2)
-  return list(np.clip(grown, 0, 1))
+  large = pictures.repeat(factor, 1).repeat(factor, 2)
+  return list(np.clip(large, 0, 1))
 
 
 def _seen(network, variables, images: np.ndarray) -> np.ndarray:
@@ -64,11 +64,11 @@ def main(args: Args) -> list[pathlib.Path]:
   for kind, family in _ROWS:
     network = networks.make_network(f"ST-CNN {family}", kind)
     examples = train.load_digits(args.run, kind, args.run.split)[0][:_COUNT]
-    rows = _grown(examples / 255, 56)
+    rows = grown(examples / 255, 56)
 
     def watch(step, variables, network=network, examples=examples, rows=rows):
       if step * args.frames // config.num_steps == len(film):
-        seen = _grown(_seen(network, variables, examples), 56)
+        seen = grown(_seen(network, variables, examples), 56)
         film.append(viz.image_grid([*rows, *seen], columns=_COUNT, padding=4))
 
     variables, _ = training.train_network(
@@ -78,7 +78,7 @@ def main(args: Args) -> list[pathlib.Path]:
       watch=watch if kind == _FILM else None,
       progress=args.run.progress,
     )
-    above += rows + _grown(_seen(network, variables, examples), 56)
+    above += rows + grown(_seen(network, variables, examples), 56)
   paths = [out / "transformers.png", out / "training.gif"]
   grid = viz.image_grid(above, columns=_COUNT, padding=4)
   Image.fromarray(grid).quantize(64).save(paths[0], optimize=True)

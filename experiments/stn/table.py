@@ -77,10 +77,8 @@ def _results(args: Args) -> Iterator[dict[str, Any]]:
         steps = 3 if args.run.tiny else _STEPS[kind]
         config = training.Config(seed=seed, num_steps=steps)
         asked = _asked(args, config)
-        if (
-          not path.exists()
-          or not asked.items() <= json.loads(path.read_text()).items()
-        ):
+        result = json.loads(path.read_text()) if path.exists() else {}
+        if not asked.items() <= result.items():
           if digits is None:
             digits = [
               train.load_digits(args.run, kind, split)
@@ -92,7 +90,6 @@ def _results(args: Args) -> Iterator[dict[str, Any]]:
           partial = path.with_suffix(".partial")
           partial.write_text(json.dumps(result, indent=1))
           partial.rename(path)
-        result = json.loads(path.read_text())
         print(
           f"{model} on {kind}, seed {seed}: {result['error']:.2f} %, "
           f"{result['seconds']:.0f} s of processor time",

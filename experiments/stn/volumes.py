@@ -19,7 +19,7 @@ import tyro
 from PIL import Image
 
 from experiments import readme
-from experiments.stn import networks, train, training
+from experiments.stn import networks, pictures, train, training
 from vision_jax import bench, ops, viz
 from vision_jax.data import Domain, random_stream
 from vision_jax.systems import stn
@@ -130,12 +130,9 @@ def make_network(with_transformer: bool) -> networks.DigitNetwork:
 def _figure(args: Args, seen: np.ndarray, volumes: np.ndarray) -> None:
   """Sums along the depth: what came in above, what was seen below."""
   sums = [v.sum(1) for v in (volumes.astype(np.float32), seen)]
-  pictures = [p / p.max() for row in sums for p in row]
-  factors = [4 * SIDE // len(p) for p in pictures]  # all as large
-  grown = [
-    p.repeat(k, 0).repeat(k, 1) for p, k in zip(pictures, factors, strict=True)
-  ]
-  grid = viz.image_grid(grown, columns=len(volumes), padding=4)
+  rows = [s / s.max((1, 2), keepdims=True) for s in sums]
+  shown = [p for row in rows for p in pictures.grown(row, 4 * SIDE)]
+  grid = viz.image_grid(shown, columns=len(volumes), padding=4)
   Image.fromarray(grid).quantize(64).save(args.figure, optimize=True)
 
 

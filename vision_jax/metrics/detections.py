@@ -43,9 +43,8 @@ _NAMES = {
   ).split(),
 }
 _NAMES["masks"] = _NAMES["boundaries"] = _NAMES["boxes"]
-_CONTENT = {
-  "boundaries": "masks"
-}  # what a kind reads, if not what it is called
+# What a kind reads, where that has another name.
+_CONTENT = {"boundaries": "masks"}
 _METHODS = ("11_points", "all_points")
 
 
@@ -186,9 +185,10 @@ def _result(found: Mapping[str, Any], row: int, kind: str) -> dict[str, Any]:
   return content
 
 
-def _boundary_evaluation(base: type) -> type:
+def _boundary_evaluation() -> type:
   """COCO's evaluation of masks with the lesser of their two overlaps."""
   from pycocotools import mask as coco_mask
+  from pycocotools.cocoeval import COCOeval
 
   def band(annotation: dict[str, Any]) -> Any:
     if "band" not in annotation:
@@ -197,7 +197,7 @@ def _boundary_evaluation(base: type) -> type:
       annotation["band"] = _run_lengths(boundary_band(mask, width))
     return annotation["band"]
 
-  class Evaluation(base):
+  class Evaluation(COCOeval):
     """As its base."""
 
     def computeIoU(self, imgId, catId):
@@ -235,10 +235,8 @@ def _evaluate(
       found = COCO()
       found.dataset = {**truth.dataset, "annotations": []}
       found.createIndex()
-    kind_of = COCOeval
-    if kind == "boundaries":
-      kind_of = _boundary_evaluation(COCOeval)
-    evaluation = kind_of(truth, found, _KINDS[kind])
+    evaluator = _boundary_evaluation() if kind == "boundaries" else COCOeval
+    evaluation = evaluator(truth, found, _KINDS[kind])
     if sigmas is not None:
       evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
     evaluation.evaluate()

@@ -299,7 +299,7 @@ def conv2d(
   pads = np.array([[0, 0], [padding, padding], [padding, padding], [0, 0]])
   if on_cpu and groups > 1 and kernel.shape[2:] == (1, groups):
     return _depthwise(jnp.pad(x, pads), kernel, stride, dilation)
-  if on_cpu and groups == 1 and kernel.shape[0] == 1 and padding == 0:
+  if on_cpu and groups == 1 and kernel.shape[0] == 1:
     return _plain(x, kernel, stride, padding, dilation)
   if on_cpu and groups == 1:
     rows, cols = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])

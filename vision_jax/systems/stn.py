@@ -185,11 +185,9 @@ class SpatialTransformer(nn.Module):
       name="regression",
     )
     shape = x.shape[1 : 1 + transform.num_dims]
-    size: Sequence[int] = shape
+    last: Sequence[int] = shape if self.size is None else self.size
     seen, total = x, None
-    for remaining in reversed(range(self.num_steps)):
-      if self.size is not None and remaining == 0:
-        size = self.size
+    for size in (*[shape] * (self.num_steps - 1), last):
       parameters = regression(self.localisation(seen)).astype(jnp.float32)
       if self.bound is not None:
         parameters = bound_parameters(

@@ -9,14 +9,13 @@ Tiny:    add --tiny
 import dataclasses
 
 from experiments.detection.config import Config
-from experiments.detection.configs import faster_rcnn_small_shapes
+from experiments.detection.configs import mask_rcnn_small_shapes
 
 
 def get_config() -> Config:
-  """As Faster R-CNN, with coarse masks and points."""
-  base = faster_rcnn_small_shapes.get_config()
+  """As Mask R-CNN, with coarse masks and points."""
   return dataclasses.replace(
-    base,
+    mask_rcnn_small_shapes.get_config(),
     model="pointrend_rcnn_small",
-    data=dataclasses.replace(base.data, masks=True),
+    arguments={},
   )

@@ -237,10 +237,10 @@ def _losses(net: RCNN, *, batch, key, train) -> dict[str, Pair]:
 def _point_terms(net, fine, targets, deltas, objects, keys):
   """PointRend's terms, of the boxes that are predicted for the class."""
   settings = net.settings
-  channel = jnp.maximum(targets.labels, 0)[..., None, None]
-  chosen = jnp.take_along_axis(deltas.astype(jnp.float32), channel, -2)
   boxes = ops.decode_boxes(
-    chosen[..., 0, :], targets.boxes, weights=settings.box_weights
+    _deltas_of_class(deltas, targets),
+    targets.boxes,
+    weights=settings.box_weights,
   )
   boxes = jax.lax.stop_gradient(boxes)
   canvas = objects.masks.shape[2:4]
@@ -321,6 +321,13 @@ def anchor_losses(
   }
 
 
+def _deltas_of_class(deltas: jax.Array, targets: RegionTargets) -> jax.Array:
+  """[B, S, K, 4] -> those of the class of each region, [B, S, 4]."""
+  channel = jnp.maximum(targets.labels, 0)[..., None, None]
+  chosen = jnp.take_along_axis(deltas.astype(jnp.float32), channel, -2)
+  return chosen[..., 0, :]
+
+
 def region_losses(
   logits: jax.Array, deltas: jax.Array, targets: RegionTargets, *, beta: float
 ) -> dict[str, Pair]:
@@ -329,9 +336,7 @@ def region_losses(
   entropy = ops.softmax_cross_entropy(
     logits.astype(jnp.float32), targets.labels
   )
-  channel = jnp.maximum(targets.labels, 0)[..., None, None]
-  chosen = jnp.take_along_axis(deltas.astype(jnp.float32), channel, -2)
-  error = chosen[..., 0, :] - targets.deltas
+  error = _deltas_of_class(deltas, targets) - targets.deltas
   distance = ops.smooth_l1(error, beta=beta).sum(-1)
   count = (targets.labels >= 0).sum()
   return {
