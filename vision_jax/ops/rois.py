@@ -131,8 +131,7 @@ def roi_align(
   base = jnp.zeros(boxes.shape[:1], jnp.int32)
   features = widened(features)
   regions = Regions(y, x, base, base + features.shape[1])
-  table = features.reshape(-1, features.shape[2])
-  return mean_of_samples(table, regions, sampling_ratio)
+  return mean_of_samples([features], regions, sampling_ratio)
 
 
 def roi_levels(
@@ -294,8 +293,7 @@ def multilevel_roi_align(
     chosen([0, *np.cumsum(areas)[:-1]], jnp.int32),
     chosen([f.shape[1] for f in maps], jnp.int32),
   )
-  table = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in maps])
-  return mean_of_samples(table, regions, sampling_ratio)
+  return mean_of_samples(maps, regions, sampling_ratio)
 
 
 def roi_pool(
