@@ -2,7 +2,9 @@
 
 import functools
 import math
+from unittest import mock
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from absl.testing import absltest, parameterized
 
 from tests.compilation import quick_compile
 from vision_jax import ops
+from vision_jax.ops import roi_samples
 
 
 def _axis(low, high, scale, bins, ratio, aligned, cap):
@@ -141,8 +144,11 @@ class RoiAlignTest(parameterized.TestCase):
     self.assertTrue(differs[6])
     self.assertEqual(differs.sum(), 1)
 
-  @parameterized.product(ratio=(2, 0), method=("gather", "matmul"))
-  def test_derivatives(self, ratio, method):
+  @parameterized.parameters(
+    (2, "gather", 0), (2, "gather", 999), (0, "gather", 0), (2, "matmul", 0)
+  )
+  def test_derivatives(self, ratio, method, small):
+    self.enter_context(mock.patch.object(roi_samples, "SMALL", small))
     # Linear in the map: <A^T g, f> = <g, A f> with the loop's A. Boxes: the
     # slope of the loop.
     rng = np.random.default_rng(1)
@@ -322,6 +328,44 @@ class PyramidTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(ValueError, "`scales` must have one entry"):
       ops.multilevel_roi_align(maps, boxes, (2, 2), scales=(0.25,))
+
+  def test_small_maps_have_the_derivatives_of_large_ones(self):
+    rng = np.random.default_rng(4)
+    maps = [rng.normal(size=(2, 9, 13, 3)), rng.normal(size=(2, 5, 7, 3))]
+    low = rng.uniform(-4, 40, size=(2, 11, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0, 30, (2, 11, 2))], -1)
+    others = [rng.normal(size=v.shape) for v in (*maps, boxes)]
+
+    def run(first, second, boxes):
+      return jax.vmap(
+        lambda first, second, boxes: ops.multilevel_roi_align(
+          [first, second],
+          boxes,
+          (2, 3),
+          scales=(0.25, 0.125),
+          canonical_size=24,
+          canonical_level=3,
+          extents=[(8, 11), (4, 6)],
+        )
+      )(first, second, boxes)
+
+    results = []
+    with jax.enable_x64(True), quick_compile():
+      first, second, boxes, *tangents = map(
+        jnp.asarray, (*maps, boxes, *others)
+      )
+
+      def slope(boxes):
+        return jax.grad(lambda f: (run(f, second, boxes) ** 2).sum())(first)
+
+      for small in (0, 999):
+        with mock.patch.object(roi_samples, "SMALL", small):
+          out, pull = jax.vjp(run, first, second, boxes)
+          weights = jnp.cos(jnp.arange(float(out.size))).reshape(out.shape)
+          moved = jax.jvp(run, (first, second, boxes), tuple(tangents))
+          mixed = jax.jvp(slope, (boxes,), (tangents[2],))
+          results.append((out, pull(weights), moved, mixed))
+      chex.assert_trees_all_close(*results, atol=1e-10)
 
 
 class RoiPoolTest(parameterized.TestCase):
