@@ -19,12 +19,27 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from experiments.pretrain import point_contrast, texture_classes
-from experiments.pretrain.configs import resnet_small, vgg_small
+from experiments.pretrain import (
+  instance_classes,
+  point_contrast,
+  texture_classes,
+)
+from experiments.pretrain.configs import (
+  resnet_small,
+  resnet_small_instances,
+  vgg_small,
+)
 from vision_jax import bench, train, weights
 
-TASKS = {"vgg_small": point_contrast, "resnet_small": texture_classes}
-Config = point_contrast.Config | texture_classes.Config
+Config = (
+  point_contrast.Config | texture_classes.Config | instance_classes.Config
+)
+# Settings -> what is learned, the file of configs/.
+TASKS: dict[type, tuple[Any, Any]] = {
+  point_contrast.Config: (point_contrast, vgg_small),
+  texture_classes.Config: (texture_classes, resnet_small),
+  instance_classes.Config: (instance_classes, resnet_small_instances),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +72,17 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
   """Trains to the end, evaluates, writes the weights; returns the state."""
-  task = TASKS[config.model]
+  task, file = TASKS[type(config)]
   if run.tiny:
-    task_config = {"vgg_small": vgg_small, "resnet_small": resnet_small}
-    config = task_config[config.model].tiny(config)
+    config = file.tiny(config)
   run.workdir.mkdir(parents=True, exist_ok=True)
   settings = dataclasses.asdict(config)
   (run.workdir / "config.json").write_text(json.dumps(settings, indent=1))
   model, tx = task.create_model(config), make_optimizer(config)
   key = jax.random.key(config.seed)
   variables = jax.jit(model.init)(key, jnp.zeros((1, 64, 64, 3)))
+  if hasattr(task, "initial_variables"):
+    variables = task.initial_variables(config, variables)
   state = train.create_state(
     variables["params"], variables["batch_stats"], tx, key
   )
@@ -119,7 +135,8 @@ def _export(
   """Writes weights.safetensors in float16 with its card."""
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   _, variables, facts = task.finish(config, model, jax.device_get(variables))
-  command = f"python -m experiments.pretrain.train {config.model}"
+  name = TASKS[type(config)][1].__name__.rpartition(".")[2]
+  command = f"python -m experiments.pretrain.train {name}"
   numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(metrics.items()))
   preprocess = weights.Preprocess(
     mean=facts["mean"],
@@ -141,7 +158,7 @@ def _export(
     variables,
     metadata=weights.WeightsMetadata(
       model=config.model,
-      arguments={},
+      arguments=facts.get("arguments", {}),
       source=command,
       class_names=facts["class_names"],
       preprocessing=preprocess,
@@ -168,10 +185,22 @@ def train_resnet_small(
   train_and_evaluate(config, run)
 
 
+def train_resnet_small_instances(
+  run: tyro.conf.OmitArgPrefixes[Run],
+  config: instance_classes.Config = resnet_small_instances.get_config(),  # noqa: B008
+) -> None:
+  """Classes of instances; the bundled resnet_small, "instances"."""
+  train_and_evaluate(config, run)
+
+
 if __name__ == "__main__":
   bench.set_cpu_flags()
   tyro.extras.subcommand_cli_from_dict(
-    {"vgg_small": train_vgg_small, "resnet_small": train_resnet_small},
+    {
+      "vgg_small": train_vgg_small,
+      "resnet_small": train_resnet_small,
+      "resnet_small_instances": train_resnet_small_instances,
+    },
     prog="python -m experiments.pretrain.train",
     description=__doc__,
     use_underscores=True,

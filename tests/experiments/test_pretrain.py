@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from experiments.pretrain import evaluate, point_contrast, train
-from experiments.pretrain.configs import resnet_small, vgg_small
+from experiments.pretrain.configs import (
+  resnet_small,
+  resnet_small_instances,
+  vgg_small,
+)
 from vision_jax import weights
 from vision_jax.nn import backbones
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [vgg_small, resnet_small])
+@pytest.mark.parametrize(
+  "config", [vgg_small, resnet_small, resnet_small_instances]
+)
 def test_tiny_run_writes_weights_that_load(config, tmp_path, quick_compile):
   run = train.Run(workdir=tmp_path, tiny=True, progress=False)
   state = train.train_and_evaluate(config.get_config(), run)

@@ -256,21 +256,24 @@ def _fixed_small_jvp(static, settings, primals, tangents):
   # The transpose of a read adds one window after the other; that of products
   # with the weights of all pixels takes a third of the time on small maps.
   table, floats = primals
-  out, moved = _fixed_small(table, floats, static, settings), 0
+  out = _fixed_small(table, floats, static, settings)
+  moved = jnp.zeros((), out.dtype)
   slope, floats_slope = tangents
   if not isinstance(slope, SymbolicZero):
     moved = _products(slope, floats, static, settings)
   leaves, shape = jax.tree.flatten(floats[:2])
   slopes = jax.tree.leaves(floats_slope[:2], is_leaf=_is_zero)
   if not all(map(_is_zero, slopes)):
-    slopes = [jnp.zeros_like(a) if _is_zero(t) else t
-              for a, t in zip(leaves, slopes, strict=True)]  # fmt: skip
+    slopes = [
+      jnp.zeros_like(a) if _is_zero(t) else t
+      for a, t in zip(leaves, slopes, strict=True)
+    ]
 
     def read(leaves):
       whole = (*jax.tree.unflatten(shape, leaves), *floats[2:])
       return _fixed(table, _regions(whole, static), settings[0])
 
-    moved += jax.jvp(read, (leaves,), (slopes,))[1]
+    moved = moved + jax.jvp(read, (leaves,), (slopes,))[1]
   return out, moved
 
 

@@ -29,6 +29,7 @@ from vision_jax.nn.backbones.mobilenet import (
 )
 from vision_jax.nn.backbones.resnet import (
   ResNet,
+  resnet14_small,
   resnet18,
   resnet34,
   resnet50,
@@ -84,6 +85,7 @@ __all__ = [
   "mobilenet_v3_large",
   "mobilenet_v3_large_features",
   "mobilenet_v3_small",
+  "resnet14_small",
   "resnet18",
   "resnet34",
   "resnet50",
@@ -124,6 +126,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "resnet50": resnet50,
   "resnet101": resnet101,
   "resnet152": resnet152,
+  "resnet14_small": resnet14_small,
   "resnet_small": resnet_small,
   "resnext50_32x4d": resnext50_32x4d,
   "resnext101_32x8d": resnext101_32x8d,

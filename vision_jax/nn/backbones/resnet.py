@@ -14,6 +14,7 @@ from vision_jax.nn import layers
 
 __all__ = [
   "ResNet",
+  "resnet14_small",
   "resnet18",
   "resnet34",
   "resnet50",
@@ -308,6 +309,16 @@ def wide_resnet50_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
 def wide_resnet101_2(num_classes: int | None = 1000, **kwargs: Any) -> ResNet:
   """ResNet-101 with inner layers twice as wide."""
   return ResNet((3, 4, 23, 3), True, num_classes, width_per_group=128, **kwargs)
+
+
+def resnet14_small(num_classes: int | None = None, **kwargs: Any) -> ResNet:
+  """Three stages of two basic blocks, 32 to 128 channels, strides 4, 8 and 16.
+
+  The body of the small detectors and of the small PointRend, for pictures of
+  128 x 128: first convolution 3x3 of stride 2.
+  """
+  settings = {"width": 32, "stem_kernel": 3, "output_stride": 16} | kwargs
+  return ResNet((2, 2, 2), False, num_classes, **settings)
 
 
 def resnet_small(num_classes: int | None = 20, **kwargs: Any) -> ResNet:

@@ -400,15 +400,16 @@ def pointrend_deeplabv3_resnet50(
 
 
 def pointrend_small(num_classes: int | None = 13, **kwargs: Any) -> PointRend:
-  """A small one for generated shapes: ResNet-10 at a quarter of the width.
+  """A small one for generated shapes, on `backbones.resnet14_small`.
 
-  Coarse scores at stride 16, fine features at stride 2; trained by
+  Coarse scores at stride 16, fine features at stride 4; trained by
   `experiments/segmentation`.
   """
   classes = 13 if num_classes is None else num_classes
   coarse = deeplab.Segmenter(
-    backbones.resnet_small(None, **kwargs),
+    backbones.resnet14_small(**kwargs),
     aspp.DeepLabHead(classes, (1, 2), 64, **kwargs),
+    features=("layer3",),
   )
   return PointRend(coarse, PointHead(classes, width=64), num_points=256)
 

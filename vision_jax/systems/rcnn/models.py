@@ -180,16 +180,15 @@ def fastrcnn_vgg16(num_classes: int = 21, **kwargs: Any) -> RCNN:
 def rcnn_small(num_classes: int = 9, **kwargs: Any) -> RCNN:
   """A detector of 128 x 128 pictures that trains in minutes on a CPU.
 
-  `resnet_small` with a pyramid of 64 channels on strides 4, 8 and 16.
+  `backbones.resnet14_small` with a pyramid of 32 channels on strides 4, 8, 16.
   """
   axis_name, dtype = kwargs.get("axis_name"), kwargs.get("dtype")
-  body = backbones.resnet_small(
-    None,
+  body = backbones.resnet14_small(
     frozen_norm=kwargs.pop("frozen_norm", False),
     axis_name=axis_name,
     dtype=dtype,
   )
-  backbone = Backbone(body, _STAGES[1:], 64, axis_name=axis_name, dtype=dtype)
+  backbone = Backbone(body, _STAGES[:3], 32, axis_name=axis_name, dtype=dtype)
   defaults = {
     "num_classes": num_classes,
     "anchor_sizes": ((12.0, 17.0), (24.0, 34.0), (48.0, 68.0), (96.0, 120.0)),
