@@ -7,11 +7,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 import tyro
+from flax import traverse_util
 
 from vision_jax import data, train
 from vision_jax.train import distributed
 
-__all__ = ["Run", "find_set", "make_loggers", "run_command"]
+__all__ = ["Run", "begin_from", "find_set", "make_loggers", "run_command"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,60 @@ def make_loggers(workdir: pathlib.Path, run: Run) -> list[Any]:
   if run.tensorboard:
     loggers.append(train.TensorBoardLogger(workdir / "tensorboard"))
   return loggers
+
+
+# Where whole networks keep their backbones.
+_BODIES = (("backbone", "body"), ("coarse", "backbone"))
+
+
+def begin_from(variables: Any, found: Any) -> Any:
+  """Takes over what a trained network shares with the one to be trained.
+
+  That may be the same network, a relative with other heads, or the backbone
+  alone. Leaves are shared that have the same path, from the backbone on, and
+  the same shape.
+
+  Args:
+    variables: of the network to be trained.
+    found: of the trained one.
+
+  Returns:
+    `variables` with the shared leaves of `found`.
+
+  Raises:
+    ValueError: if nothing is shared.
+  """
+  known, wanted = _leaves(found), _leaves(variables)
+  shared = {
+    name: known[name]
+    for name, (_, leaf) in wanted.items()
+    if name in known and known[name][1].shape == leaf.shape
+  }
+  if not shared:
+    raise ValueError(
+      "begin_from: `found` must share parameters with `variables`, got none; "
+      "give weights of the same network, of a relative, or of its backbone."
+    )
+  result = {
+    path: shared[name][1] if name in shared else leaf
+    for name, (path, leaf) in wanted.items()
+  }
+  return traverse_util.unflatten_dict(result)
+
+
+def _leaves(variables: Any) -> dict[tuple[str, ...], tuple[Any, Any]]:
+  """Path from the backbone on -> (whole path, leaf)."""
+  flat = traverse_util.flatten_dict(variables)
+  bodies = {(kind, *body) for kind in variables for body in _BODIES}
+  whole = any(path[:3] in bodies for path in flat)
+  names = {}
+  for path, leaf in flat.items():
+    kind, *rest = path
+    name = path
+    if path[:3] in bodies or not whole:
+      name = (kind, "body", *(rest[2:] if whole else rest))
+    names[name] = (path, leaf)
+  return names
 
 
 def find_set(

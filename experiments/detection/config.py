@@ -99,8 +99,9 @@ class Config:
   Attributes:
     model: constructor of a detector.
     arguments: further arguments of it; JSON values.
-    weights: what to begin with: None for random, "bundled", a file, or of
-      YOLOv3 a backbone of darknet such as darknet53.conv.74.
+    weights: what to begin with: None for random; a file; of YOLOv3 also a
+      backbone of darknet such as darknet53.conv.74; of the R-CNN family also a
+      relative, a backbone alone, or the name of a bundled network.
     data: the pictures.
     optimizer: the updates.
     yolo: what belongs to YOLOv3.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.detection.config import Config
+from experiments.training_runs import begin_from
 from vision_jax import train, weights
 from vision_jax.systems import rcnn
 
@@ -24,7 +25,7 @@ def create_module(config: Config, num_classes: int) -> Any:
 
 
 def create_model(config: Config, num_classes: int) -> tuple[Any, Any]:
-  """(module, variables): random, or from weights of the whole detector."""
+  """(module, variables): random but for what `config.weights` shares."""
   module = create_module(config, num_classes)
   images = jnp.zeros((1, *config.data.size, 3))
   variables = jax.jit(module.init)(jax.random.key(config.seed), images)
@@ -34,8 +35,8 @@ def create_model(config: Config, num_classes: int) -> tuple[Any, Any]:
   }
   if config.weights is None:
     return module, variables
-  _, found, _ = weights.resolve(config.model, config.weights)
-  return module, found
+  _, found, _ = weights.load_model(config.weights)
+  return module, begin_from(variables, found)
 
 
 def make_loss(config: Config, module: Any):

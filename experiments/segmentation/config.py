@@ -72,8 +72,8 @@ class Config:
     model: constructor in vision_jax.systems.pointrend.
     part: what is trained: "coarse", the coarse network alone; "points", the
       head of points alone, on `weights`; or "joint", both at once.
-    backbone: weights of the backbone to begin with: "textures", a file, or
-      None for random ones.
+    backbone: weights whose backbone to begin with: a file, the name of a
+      bundled network, or None for random ones.
     weights: file of the whole network to begin with.
     data: the pictures.
     optimizer: the updates.
@@ -90,7 +90,7 @@ class Config:
 
   model: str = "pointrend_small"
   part: Literal["coarse", "points", "joint"] = "coarse"
-  backbone: str | None = "textures"
+  backbone: str | None = None
   weights: str | None = None
   data: Data = Data()
   optimizer: Optimizer = Optimizer()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.segmentation.config import Config, Data
+from experiments.training_runs import begin_from
 from vision_jax import metrics, ops, train, weights
 from vision_jax.systems import pointrend
 
@@ -28,19 +29,9 @@ def create_model(config: Config) -> tuple[Any, Any]:
   )
   images = jnp.zeros((1, *config.data.size, 3))
   variables = jax.jit(module.init)(jax.random.key(config.seed), images)
-  if config.weights is not None:
-    return module, weights.load_model(config.weights)[1]
-  if config.backbone is None:
-    return module, variables
-  if config.backbone == "textures":
-    _, found, _ = weights.load_bundled("resnet_small", weights="textures")
-  else:
-    _, found, _ = weights.load_model(config.backbone)
-  variables = jax.tree.map(lambda leaf: leaf, variables)  # a copy to write to
-  for name in ("params", "batch_stats"):
-    body = variables[name]["coarse"]["backbone"]
-    for part in body:
-      body[part] = found[name][part]
+  for name in (config.backbone, config.weights):
+    if name is not None:
+      variables = begin_from(variables, weights.load_model(name)[1])
   return module, variables
 
 

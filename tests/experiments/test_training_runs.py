@@ -1,0 +1,69 @@
+"""What the training experiments share."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.training_runs import begin_from
+from vision_jax import weights
+from vision_jax.nn import backbones
+from vision_jax.systems import pointrend, rcnn
+
+
+def _of(module, seed):
+  return weights.random_variables(module, seed=seed)
+
+
+def _shared(variables, found, changed):
+  """Kernel of a path in each of the three."""
+
+  def pick(tree, path):
+    for name in path:
+      tree = tree[name]
+    return np.asarray(tree)
+
+  return lambda path, other=None: (
+    pick(variables, path),
+    pick(found, other or path),
+    pick(changed, path),
+  )
+
+
+def test_relatives_share_all_but_what_differs():
+  first = _of(rcnn.rcnn_small(num_classes=4), 0)
+  other = _of(rcnn.rcnn_small(num_classes=7, mask_layers=(8,)), 1)
+  pick = _shared(other, first, begin_from(other, first))
+  _, old, new = pick(("params", "backbone", "body", "conv1", "kernel"))
+  np.testing.assert_array_equal(new, old)
+  _, old, new = pick(("params", "rpn", "head", "cls_logits", "kernel"))
+  np.testing.assert_array_equal(new, old)
+  heads = ("params", "roi_heads")
+  kept, old, new = pick((*heads, "box_predictor", "cls_score", "kernel"))
+  assert kept.shape != old.shape
+  np.testing.assert_array_equal(new, kept)
+  path = (*heads, "mask_predictor", "mask_fcn_logits", "kernel")
+  changed = begin_from(other, first)
+  for name in path:
+    other, changed = other[name], changed[name]
+  np.testing.assert_array_equal(changed, other)
+
+
+def test_a_body_goes_to_the_place_of_another():
+  detector = _of(rcnn.rcnn_small(), 0)
+  coarse = _of(pointrend.pointrend_small(), 1)
+  body = ("batch_stats", "coarse", "backbone", "layer2", "0", "bn1", "var")
+  detector = jax.tree.map(lambda leaf: leaf + 1, detector)
+  pick = _shared(coarse, detector, begin_from(coarse, detector))
+  _, old, new = pick(body, ("batch_stats", "backbone", "body", *body[3:]))
+  np.testing.assert_array_equal(new, old)
+  # A classifier, whose last layer nobody has.
+  classifier = _of(backbones.resnet14_small(5), 2)
+  pick = _shared(coarse, classifier, begin_from(coarse, classifier))
+  body = ("params", *body[1:5], "conv1", "kernel")
+  _, old, new = pick(body, ("params", *body[3:]))
+  np.testing.assert_array_equal(new, old)
+
+
+def test_strangers_are_refused():
+  with pytest.raises(ValueError, match="must share parameters"):
+    begin_from(_of(rcnn.rcnn_small(), 0), _of(backbones.alexnet(3), 1))
