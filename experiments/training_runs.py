@@ -1,18 +1,29 @@
 """What the training experiments share: options, loggers, sets, command line."""
 
 import dataclasses
+import json
 import pathlib
+import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import jax
 import tyro
 from flax import traverse_util
 
-from vision_jax import data, train
+from vision_jax import data, train, weights
 from vision_jax.train import distributed
 
-__all__ = ["Run", "begin_from", "find_set", "make_loggers", "run_command"]
+__all__ = [
+  "Result",
+  "Run",
+  "begin_from",
+  "export",
+  "find_set",
+  "run_command",
+  "run_training",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +47,170 @@ class Run:
   tensorboard: bool = False
 
 
+class Result(NamedTuple):
+  """What a run came to.
+
+  Attributes:
+    state: at the end; its moving average where one was kept.
+    metrics: of the evaluation, and the minutes of training.
+    steps: updates done.
+  """
+
+  state: train.TrainState
+  metrics: dict[str, float]
+  steps: int
+
+
+def run_training(
+  config: Any,
+  run: Run,
+  *,
+  variables: Any,
+  tx: Any,
+  loss_fn: Any,
+  batches: Any,
+  evaluate: Callable[[train.TrainState], dict[str, float]],
+  num_steps: int,
+  accumulate: int = 1,
+  ema_decay: float | None = None,
+  eval_every: int | None = None,
+  best: str | None = None,
+) -> Result:
+  """Trains to the end, evaluates, writes result.json.
+
+  Args:
+    config: settings of the experiment, with `seed`, `checkpoint_every` and
+      `log_every`; written to config.json.
+    run: where and how.
+    variables: to begin with.
+    tx: transformation of the gradients.
+    loss_fn: as `train.make_step` has it.
+    batches: endless, on the host.
+    evaluate: numbers of a state; each state is evaluated once.
+    num_steps: updates.
+    accumulate: as `train.make_step` has it.
+    ema_decay: of the moving average, which is what is evaluated.
+    eval_every: updates between evaluations; None is at the end alone.
+    best: number of the evaluation whose best checkpoint is kept.
+
+  Returns:
+    State, numbers, updates.
+  """
+  workdir = pathlib.Path(run.workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  settings = dataclasses.asdict(config)
+  first = jax.process_index() == 0
+  if first:
+    (workdir / "config.json").write_text(json.dumps(settings, indent=1))
+    print(
+      f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax "
+      f"{jax.__version__}, {config.model} on {config.data.name}"
+    )
+  ema = ema_decay is not None
+  state = train.create_state(
+    variables["params"],
+    variables.get("batch_stats"),
+    tx,
+    jax.random.key(config.seed),
+    ema=ema,
+  )
+  step = train.make_step(
+    loss_fn,
+    tx,
+    backend=run.backend,
+    accumulate=accumulate,
+    ema_decay=ema_decay,
+  )
+  evaluated: dict[int, dict[str, float]] = {}  # updates -> numbers
+
+  def evaluate_once(state: train.TrainState) -> dict[str, float]:
+    number = int(state.step)
+    if number not in evaluated:
+      evaluated[number] = evaluate(train.ema_state(state) if ema else state)
+    return evaluated[number]
+
+  timing, started = train.Timing(), time.perf_counter()
+  with train.Checkpoints(
+    workdir.resolve() / "checkpoints", best=best
+  ) as checkpoints:
+    state = train.fit(
+      step,
+      state,
+      data.prefetch_to_device(batches, step.put),
+      num_steps=num_steps,
+      checkpoints=checkpoints,
+      checkpoint_every=config.checkpoint_every,
+      eval_fn=evaluate_once,
+      eval_every=eval_every or num_steps,
+      logger=make_loggers(workdir, run),
+      log_every=config.log_every,
+      progress=run.progress,
+      timing=timing,
+    )
+  minutes = (time.perf_counter() - started) / 60
+  # By `fit`, unless the run was finished before.
+  metrics = evaluate_once(state) | {"minutes": minutes}
+  steps = int(state.step)
+  if first:
+    train.write_result(
+      workdir / "result.json",
+      metrics=metrics,
+      steps=steps,
+      timing=timing,
+      config=settings,
+    )
+    print(json.dumps(metrics, indent=1))
+  return Result(train.ema_state(state) if ema else state, metrics, steps)
+
+
 def make_loggers(workdir: pathlib.Path, run: Run) -> list[Any]:
   """JSON lines, and TensorBoard if asked for."""
   loggers: list[Any] = [train.JsonLinesLogger(workdir / "metrics.jsonl")]
   if run.tensorboard:
     loggers.append(train.TensorBoardLogger(workdir / "tensorboard"))
   return loggers
+
+
+def export(
+  result: Result,
+  run: Run,
+  *,
+  command: str,
+  data_words: str,
+  test: str,
+  batch_size: int,
+  **facts: Any,
+) -> None:
+  """Writes weights.safetensors in float16 with its card, on one process.
+
+  Args:
+    result: of the run.
+    run: where.
+    command: that made them.
+    data_words: what they were trained on.
+    test: what the numbers of the card are of.
+    batch_size: pictures of an update.
+    **facts: further fields of `weights.WeightsMetadata`.
+  """
+  if jax.process_index():
+    return
+  metrics = dict(result.metrics)
+  minutes = metrics.pop("minutes")
+  numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(metrics.items()))
+  card = (
+    f"Data: {data_words}. Command: {command}. {result.steps} updates of "
+    f"{batch_size}, {minutes:.1f} minutes on {jax.device_count()} x "
+    f"{jax.devices()[0].device_kind}. On {test}: {numbers}."
+  )
+  state = result.state
+  weights.save_weights(
+    pathlib.Path(run.workdir) / "weights.safetensors",
+    jax.device_get({"params": state.params, "batch_stats": state.batch_stats}),
+    metadata=weights.WeightsMetadata(
+      source=command, licence="Apache-2.0", card=card, **facts
+    ),
+    dtype="float16",
+  )
 
 
 # Where whole networks keep their backbones.

@@ -11,29 +11,16 @@ result.json and weights.safetensors. Starting the command again continues an
 interrupted run.
 """
 
-import dataclasses
-import json
-import pathlib
-import time
-
 import jax
 
 from experiments.segmentation import configs, input_pipeline, task
 from experiments.segmentation.config import Config
-from experiments.training_runs import Run, make_loggers, run_command
-from vision_jax import bench, data, train, weights
+from experiments.training_runs import Run, export, run_command, run_training
+from vision_jax import bench, data, train
 
 
 def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
   """Trains to the end, evaluates, writes the weights; returns the state."""
-  workdir = pathlib.Path(run.workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  settings = dataclasses.asdict(config)
-  (workdir / "config.json").write_text(json.dumps(settings, indent=1))
-  print(
-    f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax "
-    f"{jax.__version__}, {config.model} ({config.part}) on {config.data.name}"
-  )
   source, test = (
     input_pipeline.open_split(
       config.data, run.data_dir, train=flag, tiny=run.tiny
@@ -41,80 +28,50 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     for flag in (True, False)
   )
   module, variables = task.create_model(config)
-  tx = task.make_optimizer(config)
-  state = train.create_state(
-    variables["params"],
-    variables["batch_stats"],
-    tx,
-    jax.random.key(config.seed),
+
+  def evaluate(state: train.TrainState) -> dict[str, float]:
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    batches = input_pipeline.eval_batches(config, test)
+    return task.evaluate(config, module, jax.device_get(variables), batches)
+
+  result = run_training(
+    config,
+    run,
+    variables=variables,
+    tx=task.make_optimizer(config),
+    loss_fn=task.make_loss(config, module),
+    batches=input_pipeline.train_batches(config, source),
+    evaluate=evaluate,
+    num_steps=config.num_steps,
   )
-  step = train.make_step(
-    task.make_loss(config, module), tx, backend=run.backend
+  command = (
+    f"python -m experiments.segmentation.train {configs.name_of(config)}"
   )
-  timing, started = train.Timing(), time.perf_counter()
-  with train.Checkpoints(workdir.resolve() / "checkpoints") as checkpoints:
-    state = train.fit(
-      step,
-      state,
-      data.prefetch_to_device(
-        input_pipeline.train_batches(config, source), step.put
-      ),
-      num_steps=config.num_steps,
-      checkpoints=checkpoints,
-      checkpoint_every=config.checkpoint_every,
-      logger=make_loggers(workdir, run),
-      log_every=config.log_every,
-      progress=run.progress,
-      timing=timing,
-    )
-  minutes = (time.perf_counter() - started) / 60
-  trained = jax.device_get(
-    {"params": state.params, "batch_stats": state.batch_stats}
+  export(
+    result,
+    run,
+    command=f"{command} --config.seed {config.seed}",
+    data_words=f"{config.data.name}, {len(source)} pictures, {config.part}",
+    test=f"{config.data.test}, per cent",
+    batch_size=config.batch_size,
+    model=config.model,
+    arguments={"num_classes": config.data.num_classes},
+    class_names=class_names(config),
+    preprocessing=task.preprocessing(config.data),
   )
-  scores = task.evaluate(
-    config, module, trained, input_pipeline.eval_batches(config, test)
-  )
-  train.write_result(
-    workdir / "result.json",
-    metrics=scores | {"minutes": minutes},
-    steps=int(state.step),
-    timing=timing,
-    config=settings,
-  )
-  export(config, trained, workdir, scores, minutes)
-  print(json.dumps(scores | {"minutes": minutes}, indent=1))
-  return state
+  return result.state
 
 
-def export(config, variables, workdir, scores, minutes) -> None:
-  """Writes weights.safetensors in float16 with its card."""
-  names = ()
-  if config.data.name == "generated_shapes":
-    names = ("background", *data.SHAPE_NAMES)
-    if config.data.num_classes == 2:
-      names = ("background", "object")
-  elif config.data.name == "cityscapes":
-    names = data.CITYSCAPES_CLASSES
-  numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(scores.items()))
-  card = (
-    f"Data: {config.data.name}, part: {config.part}, seed {config.seed}; "
-    f"{config.num_steps} updates of {config.batch_size}, {minutes:.1f} minutes "
-    f"on {jax.device_count()} x {jax.devices()[0].device_kind}. "
-    f"On {config.data.test}, per cent: {numbers}."
-  )
-  weights.save_weights(
-    workdir / "weights.safetensors",
-    variables,
-    metadata=weights.WeightsMetadata(
-      model=config.model,
-      arguments={"num_classes": config.data.num_classes},
-      source="python -m experiments.segmentation.train",
-      class_names=names,
-      preprocessing=task.preprocessing(config.data),
-      licence="Apache-2.0",
-      card=card,
-    ),
-    dtype="float16",
+def class_names(config: Config) -> tuple[str, ...]:
+  """Names of what the scores are of, where the set has some."""
+  if config.data.name == "cityscapes":
+    return data.CITYSCAPES_CLASSES
+  if config.data.name != "generated_shapes":
+    return ()
+  objects = data.SHAPE_NAMES
+  return (
+    "background",
+    *(objects if config.data.num_classes > 2 else ("object",)),
   )
 
 
