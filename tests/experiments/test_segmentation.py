@@ -81,7 +81,9 @@ class ScoresTest(absltest.TestCase):
   def test_parts_of_the_network_are_frozen(self):
     for part, name in (("coarse", "point_head"), ("points", "coarse")):
       tx = task.make_optimizer(Config(part=part))
-      params = {k: {"x": np.ones(2, np.float32)} for k in ("coarse", "point_head")}
+      params = {
+        k: {"x": np.ones(2, np.float32)} for k in ("coarse", "point_head")
+      }
       updates, _ = tx.update(params, tx.init(params), params)
       self.assertEqual(float(np.abs(updates[name]["x"]).max()), 0)
 

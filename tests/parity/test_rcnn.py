@@ -15,7 +15,7 @@ from tests.parity.torchvision_shim import torchvision
 from vision_jax import weights
 from vision_jax.systems import rcnn
 
-SIZES = ((100, 150), (128, 128), (333, 500))
+SIZES = ((100, 150), (128, 128), (333, 500), (250, 130))
 
 
 def _canvas(image, settings):
