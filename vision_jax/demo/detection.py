@@ -1,17 +1,17 @@
-"""Objects found by the bundled detector, on the demo page."""
+"""Objects found by the bundled detectors, on the demo page."""
 
 import time
 
 import numpy as np
 
 from vision_jax import data, metrics, viz, weights
-from vision_jax.systems import proposals, yolo
+from vision_jax.systems import proposals, rcnn, yolo
 
 __all__ = ["detection_section"]
 
 _SEED = 1  # of the test pictures, which no detector has seen
-_SHOWN = 6
-_SCORED = 200
+_SHOWN = 4
+_SCORED = 120
 
 
 def _examples(count: int) -> list[dict[str, np.ndarray]]:
@@ -27,9 +27,12 @@ def _examples(count: int) -> list[dict[str, np.ndarray]]:
 def _drawn(
   image: np.ndarray, found: dict[str, np.ndarray], *, above: float = 0.3
 ) -> np.ndarray:
-  """The picture, twice its size, with boxes and names."""
+  """The picture, three times its size, with masks, boxes and names."""
   large = image.repeat(3, 0).repeat(3, 1)
   scores = found.get("scores", np.ones(len(found["labels"])))
+  if "masks" in found:
+    masks = found["masks"].repeat(3, 1).repeat(3, 2)
+    large = viz.draw_masks(large, masks, opacity=0.3, valid=scores > above)
   texts = [
     data.SHAPE_NAMES[label] + (f" {score:.2f}" if "scores" in found else "")
     for label, score in zip(found["labels"], scores, strict=True)
@@ -76,6 +79,20 @@ def _proposals(
   return rows
 
 
+def _predictions(
+  images: list[np.ndarray],
+) -> dict[str, list[dict[str, np.ndarray]]]:
+  """What the bundled detectors find; labels count the shapes from 0."""
+  module, variables, _ = weights.load_bundled("yolo_small")
+  found = {"YOLOv3": yolo.predict(module, variables, images, batch_size=20)}
+  module, variables, _ = weights.load_bundled("rcnn_small", weights="masks")
+  results = rcnn.predict(
+    module, variables, images, batch_size=20, mask_threshold=0.5
+  )
+  found["Mask R-CNN"] = [{**r, "labels": r["labels"] - 1} for r in results]
+  return found
+
+
 def detection_section(page: viz.Page) -> None:
   """Adds detections and their scores to the page.
 
@@ -89,38 +106,40 @@ def detection_section(page: viz.Page) -> None:
   """
   started = time.perf_counter()
   section = page.section(
-    "Objects in one pass",
-    "YOLOv3 in small, trained here in minutes on generated shapes and bundled: "
-    "every cell of two grids says which objects have their middle in it.",
+    "Objects, their boxes and masks",
+    "Small detectors, trained here in minutes on generated shapes and bundled. "
+    "YOLOv3: every cell of two grids says which objects have their middle in "
+    "it. Mask R-CNN: proposals first, then class, box and mask of each.",
   )
-  module, variables, _ = weights.load_bundled("yolo_small")
   examples = _examples(_SCORED)
-  found = yolo.predict(
-    module, variables, [e["image"] for e in examples], batch_size=20
-  )
+  found = _predictions([example["image"] for example in examples])
   pictures, titles = [], []
-  for example, result in zip(examples[:_SHOWN], found, strict=False):
-    pictures += [
-      _drawn(example["image"], result),
-      _drawn(example["image"], example),
-    ]
-    titles += ["found", "truth"]
+  for k, example in enumerate(examples[:_SHOWN]):
+    for name, results in (*found.items(), ("truth", examples)):
+      pictures.append(_drawn(example["image"], results[k]))
+      titles.append(name)
   section.figure(
-    viz.image_grid(pictures, titles=titles, columns=4),
+    viz.image_grid(pictures, titles=titles, columns=3),
     "Test pictures: what is found with a score above 0.3, and the truth.",
   )
-  scores = metrics.coco_average_precision(
-    examples, found, num_classes=len(data.SHAPE_NAMES)
-  )
+  scores = {
+    name: metrics.coco_average_precision(
+      examples, results, num_classes=len(data.SHAPE_NAMES)
+    )
+    for name, results in found.items()
+  }
   section.table(
-    ("measure", f"{_SCORED} test pictures"),
-    [(name, f"{scores.summary[name]:.3f}") for name in ("AP", "AP50", "AP75")],
-  )
-  section.table(
-    ("class", "AP"),
+    (f"{_SCORED} test pictures", *scores),
     [
-      (name, f"{value:.3f}")
-      for name, value in zip(data.SHAPE_NAMES, scores.per_class, strict=True)
+      (name, *(f"{s.summary[name]:.3f}" for s in scores.values()))
+      for name in ("AP", "AP50", "AP75")
+    ],
+  )
+  section.table(
+    ("AP of class", *scores),
+    [
+      (name, *(f"{s.per_class[k]:.3f}" for s in scores.values()))
+      for k, name in enumerate(data.SHAPE_NAMES)
     ],
   )
   section.table(

@@ -48,6 +48,13 @@ def _transformers(page: Page) -> None:
   transformers.transformers_section(page)
 
 
+def _detection(page: Page) -> None:
+  """As `_elf`."""
+  from vision_jax.demo import detection
+
+  detection.detection_section(page)
+
+
 def _segmentation(page: Page) -> None:
   """As `_elf`."""
   from vision_jax.demo import segmentation
@@ -69,6 +76,7 @@ SECTIONS: Mapping[str, SectionFunction] = {
   "generated_sets": _generated_sets,
   "warps": _warps,
   "transformers": _transformers,
+  "detection": _detection,
   "segmentation": _segmentation,
   "instance_search": _instance_search,
 }

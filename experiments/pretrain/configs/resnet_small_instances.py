@@ -1,4 +1,4 @@
-r"""resnet_small: classifier of 800 generated instances.
+r"""resnet_small: classifier of 400 generated instances.
 
 Run:     python -m experiments.pretrain.train resnet_small_instances \
              --workdir runs/resnet_small_instances
