@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.instance_search.describe import CUTS, PAPER, Cut, Described
 from vision_jax import ops
@@ -258,14 +259,13 @@ def image_vectors(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   def summed(x):
     return ops.unit_rows(x.sum(1))
 
-  for name, levels in (("R-MAC", 3), ("Regional attention", 5)):
-    whitened(
-      name,
-      lambda k, n=levels: _over(
-        lambda x: ops.unit_rows(ops.rmac_vectors(x, levels=n)), maps[k]
-      ),
-      summed,
-    )
+  whitened(
+    "R-MAC",
+    lambda k: _over(lambda x: ops.unit_rows(ops.rmac_vectors(x)), maps[k]),
+    summed,
+  )
+  labels = np.array([names[0] for names in problem.learn.truth.labels])
+  found["Regional attention"] = attention_vectors(maps, labels)
   whitened(
     "CAM",
     lambda k: _over(
@@ -276,6 +276,52 @@ def image_vectors(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     summed,
   )
   return found
+
+
+def attention_vectors(
+  maps: dict[str, np.ndarray], labels: np.ndarray, *, num_steps: int = 300
+) -> tuple[np.ndarray, np.ndarray]:
+  """Regional attention, trained to name the instances of `learn`.
+
+  As `image_vectors`; five levels of regions, whitened before they are weighed.
+  """
+
+  def look(x):
+    size = x.shape[:2]
+    regions = ops.rmac_regions(size, levels=5).astype(np.float32)
+    weights = ops.box_weights(jnp.asarray(regions), size, stride=1)
+    vectors = ops.unit_rows(ops.rmac_vectors(x, levels=5))
+    return jnp.concatenate([vectors, ops.pool_regions(x, weights)], -1)
+
+  both = {k: np.split(_over(look, v), 2, -1) for k, v in maps.items()}
+  width = maps["learn"].shape[-1]
+  learned = ops.fit_whitening(both["learn"][0].reshape(-1, width))
+  scale = 1 / np.abs(both["learn"][1]).mean()
+  seen = {
+    k: (ops.whiten(jnp.asarray(v), learned), scale * m, scale * m.mean(1))
+    for k, (v, m) in both.items()
+  }
+  classes, targets = np.unique(labels, return_inverse=True)
+  head = retrieval.RegionalAttention(num_classes=len(classes))
+  params = head.init(jax.random.key(0), *seen["learn"])
+  tx = optax.adam(optax.cosine_decay_schedule(3e-3, max(num_steps, 1)))
+
+  @jax.jit
+  def update(params, state):
+    def loss(params):
+      logits = head.apply(params, *seen["learn"])[1]
+      return retrieval.attention_loss(logits, jnp.asarray(targets))
+
+    updates, state = tx.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  state = tx.init(params)
+  for _ in range(num_steps):
+    params, state = update(params, state)
+  query, database = (
+    np.asarray(head.apply(params, *seen[k])[0]) for k in ("query", "database")
+  )
+  return query, database
 
 
 def local_words(

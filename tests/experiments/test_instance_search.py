@@ -84,5 +84,35 @@ class ScoresTest(absltest.TestCase):
     self.assertIn("| DASR | 0.500 | 0.250 |", text)
 
 
+def test_attention_learns_which_regions_matter():
+  """A loud clutter of its own channels hides what names the instance."""
+  rng = np.random.default_rng(0)
+  names = rng.uniform(0, 1, (6, 12)).astype(np.float32)
+
+  def maps(labels):
+    found = rng.uniform(0, 0.05, (len(labels), 8, 8, 24)).astype(np.float32)
+    for row, label in zip(found, labels, strict=True):
+      y, x = rng.integers(0, 5, 2)
+      row[y : y + 3, x : x + 3, :12] += names[label]
+      y, x = rng.integers(0, 6, (2, 6))
+      row[y, x, 12:] += rng.uniform(0, 3, (6, 12))
+    return found
+
+  labels = np.arange(72) % 6
+  sets = {"learn": maps(labels), "query": maps(labels[:12])}
+  sets["database"] = maps(labels[:48])
+
+  def right(num_steps):
+    query, database = methods.attention_vectors(
+      sets, labels, num_steps=num_steps
+    )
+    np.testing.assert_allclose(np.linalg.norm(query, axis=1), 1, atol=1e-5)
+    order = np.argsort(-query @ database.T, 1)[:, :8]
+    return (labels[order] == labels[:12, None]).mean()
+
+  assert right(200) > right(0) + 0.1
+  assert right(200) > 0.8
+
+
 if __name__ == "__main__":
   absltest.main()
