@@ -6,6 +6,7 @@ tables differ in what they make of the maps, which are kept.
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,11 @@ import numpy as np
 import tqdm
 
 from experiments.instance_search import benchmark
-from vision_jax import nn, ops
-from vision_jax.systems import dasr
+from vision_jax import nn, ops, weights
+from vision_jax.systems import dasr, rcnn
 
 FEATURES = ("layer3", "layer4")
+NUM_DETECTIONS = 16
 
 
 class Cut(NamedTuple):
@@ -66,6 +68,8 @@ class Described:
     valid: bool [N, P].
     above_mean: bool [N, P], seeds that DASR takes.
     truth: what the pictures show.
+    detections: name of a detector -> boxes [N, P, 4], valid [N, P] and kept
+      cells of `layer4` [N, P, h, w], best first.
   """
 
   features: dict[str, np.ndarray]
@@ -76,6 +80,7 @@ class Described:
   valid: np.ndarray
   above_mean: np.ndarray
   truth: benchmark.Truth
+  detections: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def _cut(maps: jax.Array, cut: Cut, size: tuple[int, int]) -> Any:
@@ -117,6 +122,45 @@ def _look(module, variables, image, config, cuts):
   }
 
 
+def load_detectors(names: Sequence[str], side: int) -> dict[str, Any]:
+  """Bundled weights of `rcnn_small` -> detector of square pictures."""
+  found = {}
+  for name in names:
+    module, variables, _ = weights.load_bundled("rcnn_small", weights=name)
+    settings = dataclasses.replace(
+      module.settings, min_size=side, max_size=side
+    )
+    found[name] = module.clone(settings=settings), variables
+  return found
+
+
+def detect(
+  detector: Any, image: np.ndarray, cells: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The best objects of a picture: boxes, valid, share of cells x cells.
+
+  Without masks a box keeps all its cells. Classes are not looked at.
+  """
+  module, variables = detector
+  side = image.shape[0]
+  (found,) = rcnn.predict(
+    module,
+    variables,
+    [image],
+    canvases=((side, side),),
+    mask_threshold=0.5,
+  )
+  boxes = np.zeros((NUM_DETECTIONS, 4), np.float32)
+  kept = np.ones((NUM_DETECTIONS, cells, cells), np.float16)
+  count = min(len(found["boxes"]), NUM_DETECTIONS)
+  boxes[:count] = found["boxes"][:count]
+  if "masks" in found:
+    stride = side // cells
+    masks = found["masks"][:count].reshape(count, cells, stride, cells, stride)
+    kept[:count] = masks.mean((2, 4))
+  return boxes, np.arange(NUM_DETECTIONS) < count, kept
+
+
 def describe(
   module: Any,
   variables: Any,
@@ -124,6 +168,7 @@ def describe(
   config: dasr.DasrConfig,
   *,
   cuts: tuple[Cut, ...] = CUTS,
+  detectors: Mapping[str, Any] | None = None,
   text: str = "pictures",
 ) -> Described:
   """Draws and describes pictures."""
@@ -132,6 +177,11 @@ def describe(
     benchmark.draw(rows), total=len(rows), desc=text, disable=None
   ):
     seen = _look(module, variables, image, config, cuts)
+    cells = seen["features"]["layer4"].shape[0]
+    seen["detections"] = {
+      name: detect(detector, image, cells)
+      for name, detector in (detectors or {}).items()
+    }
     found.append(jax.tree.map(np.asarray, seen))
     truth.append(example)
   stacked = jax.tree.map(lambda *parts: np.stack(parts), *found)

@@ -11,6 +11,7 @@ network.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -51,6 +52,8 @@ class Options:
     weights: of the network.
     num_seeds: top-down passes for each picture.
     rule: of the top-down pass.
+    detectors: bundled weights of rcnn_small whose boxes are rows: "bundled",
+      a Faster R-CNN, and "masks", a Mask R-CNN.
     learn: pictures of seed 1 to learn from; 0 for all of the database.
     out: folder of the results.
   """
@@ -65,6 +68,7 @@ class Options:
   weights: str = "bundled"
   num_seeds: int = 16
   rule: str = "prm"
+  detectors: tuple[str, ...] = ("bundled", "masks")
   learn: int = 280
   out: pathlib.Path = pathlib.Path("runs/instance_search")
 
@@ -92,6 +96,7 @@ class Bench:
       step = max(1, len(self.learn_rows) // options.learn)
       self.learn_rows = self.learn_rows[::step]
     self.size = self.learn_rows[0].size
+    self.detectors = describe.load_detectors(options.detectors, self.size)
     self.learn = self._describe(self.learn_rows, "to learn from")
 
   def _describe(self, rows, text, config=None, cuts=describe.CUTS):
@@ -101,6 +106,7 @@ class Bench:
       rows,
       config or self.config,
       cuts=cuts,
+      detectors=self.detectors if config is None else None,
       text=text,
     )
 
@@ -147,10 +153,20 @@ def _sources(
   """Name -> regions of described pictures."""
   side = bench.size
   find = methods.dasr_regions
+  detected = {
+    "bundled": {"Faster R-CNN for DeepVision": False},
+    "masks": {"Mask R-CNN for FCIS+XD": True},
+  }
+  detectors = {
+    row: functools.partial(methods.detected_regions, name=name, masks=masks)
+    for name in bench.options.detectors
+    for row, masks in detected[name].items()
+  }
   return {
     "Full image": lambda d: methods.full_regions(d, side),
     "R-MAC grid": lambda d: methods.grid_regions(d, side),
     "CAM boxes": lambda d: methods.cam_regions(d, side, bench.kernel),
+    **detectors,
     "DASR": find,
     "DASR*": lambda d: find(d, beta=0.3),
     "DASR-m": lambda d: find(d, masks=True),

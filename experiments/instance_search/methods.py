@@ -147,6 +147,14 @@ def oracle_regions(described: Described, side: int) -> Regions:
   return Regions(boxes, valid)
 
 
+def detected_regions(
+  described: Described, name: str, *, masks: bool = False
+) -> Regions:
+  """What a detector finds, whatever it takes it for."""
+  boxes, valid, cells = described.detections[name]
+  return Regions(boxes, valid, cells if masks else None)
+
+
 def cam_regions(
   described: Described, side: int, kernel: np.ndarray, num_classes: int = 4
 ) -> Regions:

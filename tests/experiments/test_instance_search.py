@@ -1,6 +1,7 @@
 """Scores and rows of the experiment on hand-made pictures."""
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from experiments.instance_search import (
@@ -11,6 +12,8 @@ from experiments.instance_search import (
   published,
   scores,
 )
+from vision_jax import weights
+from vision_jax.systems import rcnn
 
 
 def _truth():
@@ -54,7 +57,7 @@ class ScoresTest(absltest.TestCase):
       features={}, logits=np.zeros((1, 2)), boxes=boxes,
       cells=np.zeros((1, 3, 2, 2)), scores=np.array([[3.0, 2.0, 1.0]]),
       valid=np.ones((1, 3), bool),
-      above_mean=np.array([[True, True, False]]), truth=_truth(),
+      above_mean=np.array([[True, True, False]]), truth=_truth(), detections={},
     )  # fmt: skip
     cuts = (describe.PAPER,)
     plain = methods.dasr_regions(described, cuts=cuts)
@@ -82,6 +85,24 @@ class ScoresTest(absltest.TestCase):
     self.assertIn("| DASR | 8 | 0.500 ± 0.000 |", text)
     self.assertIn("0.419 / 0.558 / 0.699 / 0.629", text)
     self.assertIn("| DASR | 0.500 | 0.250 |", text)
+
+
+@pytest.mark.parametrize("layers", [(), (8,)])
+def test_detections_as_regions(layers, quick_compile):
+  del quick_compile
+  module = rcnn.rcnn_small(3, min_size=64, max_size=64, mask_layers=layers)
+  image = np.random.default_rng(0).uniform(size=(64, 64, 3)).astype("f")
+  detector = module, weights.random_variables(module)
+  boxes, valid, cells = describe.detect(detector, image, 4)
+  (found,) = rcnn.predict(*detector, [image], mask_threshold=0.5)
+  count = min(len(found["boxes"]), describe.NUM_DETECTIONS)
+  assert count == valid.sum() > 0
+  np.testing.assert_array_equal(boxes[:count], found["boxes"][:count])
+  if layers:
+    areas = found["masks"][:count].sum((1, 2))
+    np.testing.assert_allclose(
+      cells[:count].astype("f").sum((1, 2)) * 256, areas, rtol=1e-2, atol=2
+    )
 
 
 def test_attention_learns_which_regions_matter():
