@@ -17,6 +17,7 @@ from jax import lax
 
 from experiments.benchmarks import (
   detection_cases,
+  detector_cases,
   search_cases,
   segmentation_cases,
   torch_elf,
@@ -384,4 +385,5 @@ CASES: Mapping[str, Callable[[], tuple[Contestants, dict[str, float]]]] = {
     segmentation_cases.semantic_subdivision
   ),
   "DeepLabV3 ResNet-50 forward, 520 x 520": segmentation_cases.deeplabv3,
+  **detector_cases.CASES,
 }

@@ -95,6 +95,9 @@ def memory_of(name: str, contestant: str) -> None:
   from vision_jax import bench
 
   functions, _ = cases.CASES[name]()
+  if contestant not in functions:
+    print("peak none")
+    return
   function = functions.pop(contestant)
   functions.clear()
   gc.collect()
@@ -122,8 +125,10 @@ def memory_rows(options: Options) -> None:
         text=True,
         check=True,
       )
-      peak = int(done.stdout.strip().splitlines()[-1].split()[1])
-      lines.append(f"| {name} | {contestant} | {peak / 2**20:.0f} MiB |")
+      peak = done.stdout.strip().splitlines()[-1].split()[1]
+      if peak == "none":
+        continue
+      lines.append(f"| {name} | {contestant} | {int(peak) / 2**20:.0f} MiB |")
       print(lines[-1], flush=True)
   options.out.mkdir(parents=True, exist_ok=True)
   (options.out / "memory.md").write_text("\n".join(lines) + "\n")

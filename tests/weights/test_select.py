@@ -13,12 +13,13 @@ from absl.testing import absltest, parameterized
 
 from vision_jax import weights
 from vision_jax.nn import backbones
+from vision_jax.weights import constructors
 
 PREPROCESS = weights.Preprocess(mean=(0.4, 0.5, 0.6), crop=96, resize=None)
 
 
 def _save(path, model, **arguments):
-  module = backbones.MODELS[model](**arguments)
+  module = constructors.find_constructor(model)(**arguments)
   variables = weights.random_variables(module, seed=8)
   metadata = weights.WeightsMetadata(
     model, arguments, preprocessing=PREPROCESS, card="A card."
@@ -64,7 +65,8 @@ class LoadModelTest(_Base):
 
 class LoadBundledTest(_Base):
   def test_every_name_has_a_constructor(self):
-    self.assertContainsSubset(weights.BUNDLED, backbones.MODELS)
+    for name in weights.BUNDLED:
+      self.assertIsNotNone(constructors.find_constructor(name), name)
 
   @parameterized.parameters(*[(name,) for name in weights.BUNDLED])
   def test_reads_the_asset(self, name):
@@ -73,7 +75,7 @@ class LoadBundledTest(_Base):
       weights.load_bundled(name),
       weights.load_model(name),
     ):
-      self.assertEqual(module, backbones.MODELS[name]())
+      self.assertEqual(module, constructors.find_constructor(name)())
       jax.tree.map(np.testing.assert_array_equal, values, variables)
       self.assertEqual(metadata.card, "A card.")
     self.assertEqual(weights.preprocessing(name), PREPROCESS)
@@ -91,7 +93,7 @@ class LoadBundledTest(_Base):
     self.assertEqual(preprocess, PREPROCESS)
     self.assertEqual(weights.preprocessing("resnet_small/textures"), PREPROCESS)
     with self.assertRaisesRegex(
-      weights.WeightsError, r"one of \['bundled', 'textures'\], got 'faces'"
+      weights.WeightsError, r"one of \['bundled', .*'instances'\], got 'faces'"
     ):
       weights.load_bundled("resnet_small", weights="faces")
 

@@ -24,9 +24,9 @@ class NetworkOptions(CommonOptions):
   Attributes:
     model: Network: vgg_small and resnet_small are bundled; also alexnet, vgg11
       to vgg19 (and with _bn), resnet18 to resnet152, resnext..., wide_resnet...
-    weights: "bundled" (of resnet_small also "textures"), "random", a file
-      (.safetensors, .pth, .npz), or the name of published weights such as
-      IMAGENET1K_V1 (downloaded once).
+    weights: "bundled" (of resnet_small also "textures" and "instances"),
+      "random", a file (.safetensors, .pth, .npz), or the name of published
+      weights such as IMAGENET1K_V1 (downloaded once).
     seed: Seed of random weights.
     max_side: Larger images are shrunk so that their longer side has this many
       pixels; results are in pixels of the file. 0 keeps every size.

@@ -45,7 +45,14 @@ BUNDLED: dict[str, dict[str, str]] = {
   "resnet_small": {
     "bundled": "resnet_small.safetensors",
     "textures": "resnet_small_textures.safetensors",
+    "instances": "resnet_small_instances.safetensors",
   },
+  "yolo_small": {"bundled": "yolo_small.safetensors"},
+  "rcnn_small": {
+    "bundled": "faster_rcnn_small.safetensors",
+    "masks": "mask_rcnn_small.safetensors",
+  },
+  "pointrend_small": {"bundled": "pointrend_small.safetensors"},
 }
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
@@ -56,7 +63,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
 
   Args:
     path_or_name: a ``.safetensors`` file that `save_weights` wrote, or the
-      name of bundled weights, "vgg_small" or "resnet_small".
+      name of bundled weights, a key of `BUNDLED`.
 
   Returns:
     (module, variables, metadata); float32 variables.
@@ -95,8 +102,9 @@ def load_bundled(name: str, *, weights: str = "bundled") -> Model:
 
   Args:
     name: a key of `BUNDLED`, such as "vgg_small".
-    weights: which weights of it: "bundled" find points; "textures", of
-      resnet_small, name the pattern that fills an object.
+    weights: which weights of it. Of resnet_small "bundled" finds points,
+      "textures" names the pattern that fills an object, "instances" names
+      objects. Of rcnn_small "bundled" is a Faster, "masks" a Mask R-CNN.
 
   Returns:
     (module, variables, metadata); the metadata holds the card: data, command,

@@ -15,6 +15,6 @@ def get_config() -> Config:
     model="rcnn_small",
     data=Data(cache=True),
     optimizer=Optimizer(learning_rate=3e-3, clip_norm=10.0),
-    num_steps=3000,
+    num_steps=4800,
     batch_size=16,
   )
