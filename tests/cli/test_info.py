@@ -31,6 +31,8 @@ class InfoTest(command_case.CommandCase):
     result = self.run_command("info", "vgg_small", "--weights", "bundled")
     self.assertIn("card: Data: 20 synthetic dead-leaves canvases", result.out)
     self.assertIn("licence: Apache-2.0", result.out)
+    result = self.run_command("info", "rcnn_small", "--weights", "masks")
+    self.assertRegex(result.out, "card: Data: generated_shapes.* mask_AP50 0")
     result = self.run_command("info", "vgg16", "--weights", "none.safetensors")
     self.assertEqual(result.code, 2)
 
@@ -46,7 +48,7 @@ class InfoTest(command_case.CommandCase):
     ):
       self.assertRegex(result.out, "(?m)^" + row)
     # A head, a line, and as many rows as there are weights.
-    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 3)
+    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 8)
 
   def test_bad_input(self):
     result = self.run_command("info")

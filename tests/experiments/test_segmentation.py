@@ -29,7 +29,7 @@ def test_tiny_runs_and_tables(tmp_path, quick_compile):
   assert 0 < result["metrics"]["points_pixel_accuracy"] <= 100
   module, variables, metadata = weights.load_model(path)
   assert metadata.class_names[0] == "background"
-  assert module.num_classes == 2
+  assert module.num_classes == 13
   second = run("generated_shapes_points", "points", weights=str(path))
   frozen = second.params["coarse"]["backbone"]["conv1"]["kernel"]
   np.testing.assert_array_equal(

@@ -54,8 +54,11 @@ class InfoOptions(CommonOptions):
       raise UserError(f"--image-size must be positive, got {self.image_size}")
     if self.out is not None:
       check_outputs("--out", self.out, (".json",))
-    from vision_jax import nn
+    from vision_jax import nn, weights
 
+    if self.model in weights.BUNDLED and self.model not in nn.backbones.MODELS:
+      print(_weights_text(self.model, self.weights))  # not one chain of layers
+      return 0
     module = make_model(self.model)
     table = nn.layer_table(module, image_size=self.image_size)
     endpoints = nn.endpoint_info(module, image_size=self.image_size)
@@ -114,7 +117,7 @@ def _all_networks() -> str:
   from vision_jax import nn, weights
 
   rows = []
-  for model in sorted(nn.backbones.MODELS):
+  for model in sorted({*nn.backbones.MODELS, *weights.BUNDLED}):
     for name, entry in weights.CATALOG.get(model, {}).items():
       top = "" if entry.features_only else f"{entry.accuracy:.2f}"
       rows.append((model, name, entry.file, top))

@@ -6,14 +6,15 @@ Expect:  see the table of experiments/detection/README.md
 Tiny:    add --tiny (seconds on a laptop)
 """
 
-from experiments.detection.config import Config, Data, Optimizer
+from experiments.detection.config import Config, Data, Optimizer, Yolo
 
 
 def get_config() -> Config:
   """The settings behind the bundled weights."""
   return Config(
     data=Data(cache=True),
-    optimizer=Optimizer(learning_rate=3e-3, clip_norm=10.0),
-    num_steps=6000,
+    optimizer=Optimizer(learning_rate=4e-3, clip_norm=10.0),
+    yolo=Yolo(match_threshold=0.213),
+    num_steps=5000,
     batch_size=16,
   )

@@ -16,4 +16,4 @@ from experiments.segmentation.configs import generated_shapes
 def get_config() -> Config:
   """As the coarse network, fewer updates."""
   base = generated_shapes.get_config()
-  return dataclasses.replace(base, part="points", num_steps=400)
+  return dataclasses.replace(base, part="points", backbone=None, num_steps=400)
