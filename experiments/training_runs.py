@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -12,7 +13,7 @@ import jax
 import tyro
 from flax import traverse_util
 
-from vision_jax import data, train, weights
+from vision_jax import data, nn, train, weights
 from vision_jax.train import distributed
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
   "begin_from",
   "export",
   "find_set",
+  "load_variables",
   "run_command",
   "run_training",
 ]
@@ -126,9 +128,12 @@ def run_training(
   def evaluate_once(state: train.TrainState) -> dict[str, float]:
     number = int(state.step)
     if number not in evaluated:
+      begun = time.perf_counter()
       evaluated[number] = evaluate(train.ema_state(state) if ema else state)
+      waited.append(time.perf_counter() - begun)
     return evaluated[number]
 
+  waited: list[float] = []
   timing, started = train.Timing(), time.perf_counter()
   with train.Checkpoints(
     workdir.resolve() / "checkpoints", best=best
@@ -147,7 +152,7 @@ def run_training(
       progress=run.progress,
       timing=timing,
     )
-  minutes = (time.perf_counter() - started) / 60
+  minutes = (time.perf_counter() - started - sum(waited)) / 60
   # By `fit`, unless the run was finished before.
   metrics = evaluate_once(state) | {"minutes": minutes}
   steps = int(state.step)
@@ -161,6 +166,34 @@ def run_training(
     )
     print(json.dumps(metrics, indent=1))
   return Result(train.ema_state(state) if ema else state, metrics, steps)
+
+
+def command_of(program: str, configs: ModuleType, config: Any) -> str:
+  """The command that makes a run: the nearest config and what differs."""
+  wanted = _settings(config)
+  name, base = min(
+    ((name, _settings(other)) for name, other in configs.CONFIGS.items()),
+    key=lambda pair: sum(wanted[k] != v for k, v in pair[1].items()),
+  )
+  words = ["python", "-m", program, name]
+  for key, value in wanted.items():
+    if key == "seed" or value != base[key]:
+      several = isinstance(value, tuple | list)
+      values = value if several else (value,)
+      words += [f"--config.{key}", *map(str, values)]
+  return shlex.join(words)
+
+
+def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
+  """Path of a field -> its value."""
+  found: dict[str, Any] = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if dataclasses.is_dataclass(value):
+      found |= _settings(value, f"{prefix}{field.name}.")
+    else:
+      found[prefix + field.name] = value
+  return found
 
 
 def make_loggers(workdir: pathlib.Path, run: Run) -> list[Any]:
@@ -217,7 +250,25 @@ def export(
 _BODIES = (("backbone", "body"), ("coarse", "backbone"))
 
 
-def begin_from(variables: Any, found: Any) -> Any:
+def load_variables(model: str, source: str) -> Any:
+  """Variables to begin with.
+
+  Args:
+    model: the network to be trained.
+    source: weights of it, as `weights.resolve` takes them; a file of this
+      library or the name of a bundled network, whatever they hold; or
+      "MODEL/WEIGHTS", such as "resnet50/IMAGENET1K_V2".
+  """
+  name, _, kind = source.partition("/")
+  path = pathlib.Path(source)
+  if source in weights.BUNDLED or path.suffix == ".safetensors":
+    return weights.load_model(source)[1]
+  if kind and name in (*nn.backbones.MODELS, *weights.BUNDLED):
+    return weights.resolve(name, kind)[1]
+  return weights.resolve(model, source)[1]
+
+
+def begin_from(variables: Any, found: Any, *, whole: bool = False) -> Any:
   """Takes over what a trained network shares with the one to be trained.
 
   That may be the same network, a relative with other heads, or the backbone
@@ -227,12 +278,13 @@ def begin_from(variables: Any, found: Any) -> Any:
   Args:
     variables: of the network to be trained.
     found: of the trained one.
+    whole: everything must be shared.
 
   Returns:
-    `variables` with the shared leaves of `found`.
+    `variables` with the shared leaves of `found`; says what it took.
 
   Raises:
-    ValueError: if nothing is shared.
+    ValueError: if nothing is shared, or not all that must be.
   """
   known, wanted = _leaves(found), _leaves(variables)
   shared = {
@@ -245,6 +297,16 @@ def begin_from(variables: Any, found: Any) -> Any:
       "begin_from: `found` must share parameters with `variables`, got none; "
       "give weights of the same network, of a relative, or of its backbone."
     )
+  left = [".".join(wanted[name][0]) for name in wanted if name not in shared]
+  if left and whole:
+    raise ValueError(
+      "begin_from: `found` must have all of `variables`, got none that fits "
+      f"{', '.join(left[:3])} and others; train with its number of classes."
+    )
+  if jax.process_index() == 0:
+    random = f"; random: {', '.join(left[:6])}" if left else ""
+    random += " ..." if len(left) > 6 else ""
+    print(f"begins from {len(shared)} of {len(wanted)} arrays{random}")
   result = {
     path: shared[name][1] if name in shared else leaf
     for name, (path, leaf) in wanted.items()

@@ -12,7 +12,13 @@ interrupted run. Several processes: see "Training" in the README.
 
 from experiments.classification import configs, input_pipeline, task
 from experiments.classification.config import Config
-from experiments.training_runs import Run, export, run_command, run_training
+from experiments.training_runs import (
+  Run,
+  command_of,
+  export,
+  run_command,
+  run_training,
+)
 from vision_jax import bench, train
 
 
@@ -43,11 +49,11 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     eval_every=config.eval_every,
     best="top1",
   )
-  command = f"python -m experiments.classification.train {config.data.name}"
+  command = command_of("experiments.classification.train", configs, config)
   export(
     result,
     run,
-    command=f"{command} --config.seed {config.seed}",
+    command=command,
     data_words=f"{config.data.name}, {len(source)} pictures",
     test=config.data.test,
     batch_size=config.batch_size,

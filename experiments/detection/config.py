@@ -100,8 +100,9 @@ class Config:
     model: constructor of a detector.
     arguments: further arguments of it; JSON values.
     weights: what to begin with: None for random; a file; of YOLOv3 also a
-      backbone of darknet such as darknet53.conv.74; of the R-CNN family also a
-      relative, a backbone alone, or the name of a bundled network.
+      backbone of darknet such as darknet53.conv.74; of the R-CNN family also
+      the name of published or bundled weights, of itself ("COCO_V1"), of a
+      relative ("rcnn_small") or of a backbone ("resnet50/IMAGENET1K_V2").
     data: the pictures.
     optimizer: the updates.
     yolo: what belongs to YOLOv3.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.detection.config import Config
-from experiments.training_runs import begin_from
-from vision_jax import train, weights
+from experiments.training_runs import begin_from, load_variables
+from vision_jax import train
 from vision_jax.systems import rcnn
 
 __all__ = ["create_model", "export_arguments", "make_loss", "predict"]
@@ -35,7 +35,7 @@ def create_model(config: Config, num_classes: int) -> tuple[Any, Any]:
   }
   if config.weights is None:
     return module, variables
-  _, found, _ = weights.load_model(config.weights)
+  found = load_variables(config.model, config.weights)
   return module, begin_from(variables, found)
 
 

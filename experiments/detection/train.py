@@ -19,7 +19,13 @@ import jax
 
 from experiments.detection import configs, input_pipeline, scoring, tasks
 from experiments.detection.config import Config
-from experiments.training_runs import Run, export, run_command, run_training
+from experiments.training_runs import (
+  Run,
+  command_of,
+  export,
+  run_command,
+  run_training,
+)
 from vision_jax import bench, train, weights
 
 
@@ -64,11 +70,11 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     eval_every=config.eval_every,
     best="AP50",
   )
-  command = f"python -m experiments.detection.train {configs.name_of(config)}"
+  command = command_of("experiments.detection.train", configs, config)
   export(
     result,
     run,
-    command=f"{command} --config.seed {config.seed}",
+    command=command,
     data_words=f"{config.data.name}, {len(source)} pictures",
     test=config.data.test,
     batch_size=config.batch_size,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.segmentation.config import Config, Data
-from experiments.training_runs import begin_from
+from experiments.training_runs import begin_from, load_variables
 from vision_jax import metrics, ops, train, weights
 from vision_jax.systems import pointrend
 
@@ -29,9 +29,10 @@ def create_model(config: Config) -> tuple[Any, Any]:
   )
   images = jnp.zeros((1, *config.data.size, 3))
   variables = jax.jit(module.init)(jax.random.key(config.seed), images)
-  for name in (config.backbone, config.weights):
-    if name is not None:
-      variables = begin_from(variables, weights.load_model(name)[1])
+  for source, whole in ((config.backbone, False), (config.weights, True)):
+    if source is not None:
+      found = load_variables(config.model, source)
+      variables = begin_from(variables, found, whole=whole)
   return module, variables
 
 

@@ -15,7 +15,13 @@ import jax
 
 from experiments.segmentation import configs, input_pipeline, task
 from experiments.segmentation.config import Config
-from experiments.training_runs import Run, export, run_command, run_training
+from experiments.training_runs import (
+  Run,
+  command_of,
+  export,
+  run_command,
+  run_training,
+)
 from vision_jax import bench, data, train
 
 
@@ -44,13 +50,11 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     evaluate=evaluate,
     num_steps=config.num_steps,
   )
-  command = (
-    f"python -m experiments.segmentation.train {configs.name_of(config)}"
-  )
+  command = command_of("experiments.segmentation.train", configs, config)
   export(
     result,
     run,
-    command=f"{command} --config.seed {config.seed}",
+    command=command,
     data_words=f"{config.data.name}, {len(source)} pictures, {config.part}",
     test=f"{config.data.test}, per cent",
     batch_size=config.batch_size,

@@ -1,10 +1,14 @@
 """What the training experiments share."""
 
+import dataclasses
+
+import chex
 import jax
 import numpy as np
 import pytest
 
-from experiments.training_runs import begin_from
+from experiments.detection import configs
+from experiments.training_runs import begin_from, command_of, load_variables
 from vision_jax import weights
 from vision_jax.nn import backbones
 from vision_jax.systems import pointrend, rcnn
@@ -62,6 +66,55 @@ def test_a_body_goes_to_the_place_of_another():
   body = ("params", *body[1:5], "conv1", "kernel")
   _, old, new = pick(body, ("params", *body[3:]))
   np.testing.assert_array_equal(new, old)
+
+
+def test_all_can_be_asked_for(capsys):
+  module = pointrend.pointrend_small(3)
+  first, other = _of(module, 0), _of(module, 1)
+  taken = begin_from(other, first, whole=True)
+  chex.assert_trees_all_equal(taken, first)
+  wider = _of(pointrend.pointrend_small(5), 1)
+  with pytest.raises(ValueError, match=r"none that fits .*number of classes"):
+    begin_from(wider, first, whole=True)
+  begin_from(wider, first)
+  assert "random: params.coarse.classifier" in capsys.readouterr().out
+
+
+def test_what_to_begin_with_can_be_named_in_three_ways(tmp_path):
+  module = backbones.resnet14_small(3)
+  variables = _of(module, 4)
+  path = tmp_path / "net.safetensors"
+  weights.save_weights(
+    path,
+    variables,
+    metadata=weights.WeightsMetadata("resnet14_small", {"num_classes": 3}),
+  )
+  chex.assert_trees_all_equal(load_variables("yolov3", str(path)), variables)
+  _, textures, _ = weights.load_bundled("resnet_small", weights="textures")
+  for model, source in (
+    ("rcnn_small", "resnet_small/textures"),
+    ("resnet_small", "textures"),
+  ):
+    chex.assert_trees_all_equal(load_variables(model, source), textures)
+  _, bundled, _ = weights.load_model("vgg_small")
+  chex.assert_trees_all_equal(load_variables("vgg16", "vgg_small"), bundled)
+
+
+def test_the_command_says_what_differs():
+  config = configs.CONFIGS["yolo_small_shapes"]
+  words = command_of("x.train", configs, config)
+  assert words == "python -m x.train yolo_small_shapes --config.seed 0"
+  changed = dataclasses.replace(
+    config,
+    num_steps=7,
+    seed=2,
+    data=dataclasses.replace(config.data, size=(64, 96)),
+  )
+  words = command_of("x.train", configs, changed).split()
+  assert words[3:] == [
+    *("yolo_small_shapes", "--config.data.size", "64", "96"),
+    *("--config.num_steps", "7", "--config.seed", "2"),
+  ]
 
 
 def test_strangers_are_refused():

@@ -145,7 +145,12 @@ class RoiAlignTest(parameterized.TestCase):
     self.assertEqual(differs.sum(), 1)
 
   @parameterized.parameters(
-    (2, "gather", 0), (2, "gather", 999), (0, "gather", 0), (2, "matmul", 0)
+    (2, "gather", 0),
+    (2, "gather", 999),
+    (5, "gather", 999),
+    (0, "gather", 0),
+    (2, "matmul", 0),
+    (0, "matmul", 0),
   )
   def test_derivatives(self, ratio, method, small):
     self.enter_context(mock.patch.object(roi_samples, "SMALL", small))

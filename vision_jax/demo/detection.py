@@ -1,6 +1,7 @@
 """Objects found by the bundled detectors, on the demo page."""
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +84,7 @@ def _predictions(
   images: list[np.ndarray],
 ) -> dict[str, list[dict[str, np.ndarray]]]:
   """What the bundled detectors find; labels count the shapes from 0."""
+  module: Any
   module, variables, _ = weights.load_bundled("yolo_small")
   found = {"YOLOv3": yolo.predict(module, variables, images, batch_size=20)}
   module, variables, _ = weights.load_bundled("rcnn_small", weights="masks")

@@ -63,7 +63,8 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
 
   Args:
     path_or_name: a ``.safetensors`` file that `save_weights` wrote, or the
-      name of bundled weights, a key of `BUNDLED`.
+      name of bundled weights: a key of `BUNDLED`, or one and its weights,
+      "resnet_small/textures".
 
   Returns:
     (module, variables, metadata); float32 variables.
@@ -86,8 +87,10 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
     >>> metadata.model, variables["params"]["fc"]["bias"].shape
     ('resnet18', (5,))
   """
-  if isinstance(path_or_name, str) and path_or_name in BUNDLED:
-    return load_bundled(path_or_name)
+  if isinstance(path_or_name, str):
+    model, _, kind = path_or_name.partition("/")
+    if (kind or "bundled") in BUNDLED.get(model, {}):
+      return load_bundled(model, weights=kind or "bundled")
   path = Path(path_or_name)
   metadata = store.load_metadata(path)
   module = store.make_module(metadata, str(path))

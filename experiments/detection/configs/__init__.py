@@ -16,7 +16,7 @@ from experiments.detection.configs import (
   yolov3_voc,
 )
 
-__all__ = ["CONFIGS", "SUMMARIES", "name_of", "tiny"]
+__all__ = ["CONFIGS", "SUMMARIES", "tiny"]
 
 _FILES = (
   yolo_small_shapes,
@@ -36,18 +36,6 @@ CONFIGS: dict[str, Config] = {
 SUMMARIES: dict[str, str] = {
   file.__name__.rpartition(".")[2]: file.__doc__ or "" for file in _FILES
 }
-
-
-def name_of(config: Config) -> str:
-  """The file that a config, perhaps changed, comes from."""
-  for name, other in CONFIGS.items():
-    if _kind(config) == _kind(other):
-      return name
-  return config.model
-
-
-def _kind(config: Config) -> tuple[str, str, bool]:
-  return config.model, config.data.name, config.data.masks
 
 
 def tiny(config: Config) -> Config:

@@ -13,7 +13,7 @@ from experiments.detection.configs import mask_rcnn_small_shapes
 
 
 def get_config() -> Config:
-  """As Mask R-CNN, with coarse masks and points."""
+  """As Mask R-CNN, from the Faster R-CNN too, with coarse masks and points."""
   return dataclasses.replace(
     mask_rcnn_small_shapes.get_config(),
     model="pointrend_rcnn_small",

@@ -10,7 +10,7 @@ from experiments.segmentation.configs import (
   oxford_iiit_pet,
 )
 
-__all__ = ["CONFIGS", "SUMMARIES", "name_of", "tiny"]
+__all__ = ["CONFIGS", "SUMMARIES", "tiny"]
 
 _FILES = (
   generated_shapes,
@@ -24,14 +24,6 @@ CONFIGS: dict[str, Config] = {
 SUMMARIES: dict[str, str] = {
   file.__name__.rpartition(".")[2]: file.__doc__ or "" for file in _FILES
 }
-
-
-def name_of(config: Config) -> str:
-  """The file that a config, perhaps changed, comes from."""
-  for name, other in CONFIGS.items():
-    if (config.data.name, config.part) == (other.data.name, other.part):
-      return name
-  return config.data.name
 
 
 def tiny(config: Config) -> Config:

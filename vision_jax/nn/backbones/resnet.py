@@ -118,11 +118,12 @@ class _Stage(nn.Module):
 class ResNet(nn.Module):
   """ResNet: `apply(variables, images, train=False) -> (logits, endpoints)`.
 
-  Endpoints: `conv1` (after ReLU), `pool1`, `layer1` .. `layer4`, `pooled`
-  [B, C]. Parameter paths joined by "." are torchvision's.
+  Endpoints: `conv1` (after ReLU), `pool1`, one for each stage, `layer1` ..
+  `layer4` in the published ones, `pooled` [B, C]. Parameter paths joined by
+  "." are torchvision's.
 
   Attributes:
-    num_blocks: blocks of the four stages.
+    num_blocks: blocks of each stage; four stages in the published ones.
     bottleneck: bottleneck blocks (True) or basic blocks.
     num_classes: size of the logits; None drops the classifier.
     width: channels of the stem.
@@ -131,12 +132,13 @@ class ResNet(nn.Module):
     stem_kernel: side of the first convolution.
     stem_stride: its stride; 1 for small images, where a stride of 4 before
       the first block would leave too little.
-    output_stride: stride of `layer4`; smaller than its natural value (16 times
-      `stem_stride`) by dilation instead of stride in the last one or two
-      stages (torchvision's replace_stride_with_dilation).
+    output_stride: largest stride of a stage; smaller than that of the last one
+      by nature (32 for four stages and a `stem_stride` of 2) by dilation
+      instead of stride in the last one or two stages (torchvision's
+      replace_stride_with_dilation).
     stem_widths: channels of a stem of 3x3 convolutions instead of one large
       one; (64, 64, 128) is that of DeepLab.
-    multi_grid: factors of the dilation of the blocks of `layer4`, one each.
+    multi_grid: factors of the dilation of the last stage's blocks, one each.
     dilate_first: the first block of a dilated stage is dilated as the others;
       in torchvision it keeps the dilation of the stage before.
     stride_in_1x1: the stride of a bottleneck is in its first convolution, as
