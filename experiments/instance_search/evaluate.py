@@ -29,11 +29,14 @@ from experiments.instance_search import (
   scores,
   sift_rows,
 )
+from experiments.readme import replace_block
 from vision_jax import data, viz, weights
 from vision_jax.bench import set_cpu_flags
 from vision_jax.systems import dasr
 
+README = pathlib.Path(__file__).with_name("README.md")
 LEARN_SEED = 1
+FIRST_TRAINED = 100  # sets of instances from here on trained the network
 BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -56,6 +59,7 @@ class Options:
       a Faster R-CNN, and "masks", a Mask R-CNN.
     learn: pictures of seed 1 to learn from; 0 for all of the database.
     out: folder of the results.
+    write_readme: put the report into README.md.
   """
 
   preset: Literal["full", "tiny"] = "full"
@@ -65,18 +69,24 @@ class Options:
   parts: tuple[Literal["tables", "ablations"], ...] = ("tables", "ablations")
   sift: bool = True
   model: str = "resnet_small"
-  weights: str = "bundled"
+  weights: str = "instances"
   num_seeds: int = 16
   rule: str = "prm"
   detectors: tuple[str, ...] = ("bundled", "masks")
   learn: int = 280
   out: pathlib.Path = pathlib.Path("runs/instance_search")
+  write_readme: bool = False
 
 
 class Bench:
   """The network and the sets that were described with it."""
 
   def __init__(self, options: Options) -> None:
+    if not 0 <= min(options.seeds) <= max(options.seeds) < FIRST_TRAINED:
+      raise ValueError(
+        f"evaluate: `seeds` must be from 0 to {FIRST_TRAINED - 1}, got "
+        f"{options.seeds}; on others the network was trained (GENERATED.md)."
+      )
     self.options = options
     self.module, self.variables, preprocess = weights.resolve(
       options.model, options.weights
@@ -460,6 +470,8 @@ def main(options: Options) -> str:
     "ablations": ablations,
   }
   (options.out / "result.json").write_text(json.dumps(record, indent=1))
+  if options.write_readme:
+    replace_block(README, "report", text.strip())
   print(text)
   return text
 

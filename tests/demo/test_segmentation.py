@@ -14,3 +14,17 @@ def test_the_refined_star_is_the_true_one(quick_compile):
   assert metrics.boundary_iou(refined, truth) > 0.99
   assert metrics.boundary_iou(coarse, truth) < 0.8
   assert sum(len(p) for p in result.points) == 4 * 784
+
+
+def test_classes_are_drawn_where_they_are():
+  image = np.full((8, 10, 3), 128, np.uint8)
+  labels = np.zeros((8, 10), int)
+  labels[2:5, 3:7] = 4
+  drawn = segmentation._classes_drawn(image, labels)
+  changed = (drawn != 128).any(-1)
+  np.testing.assert_array_equal(
+    changed, (labels > 0).repeat(2, 0).repeat(2, 1)
+  )
+  labels[6, 8] = 7
+  other = segmentation._classes_drawn(image, labels)
+  assert (other[13, 17] != other[6, 10]).any()

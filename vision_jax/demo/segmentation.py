@@ -1,15 +1,19 @@
 """Segmentation as rendering, on the demo page."""
 
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax import metrics, ops, viz
+from vision_jax import data, metrics, ops, viz, weights
 
 __all__ = ["segmentation_section"]
 
+_SEED = 1  # of the test pictures
+_SHOWN = 3
+_SCORED = 60
 _COARSE, _END, _POINTS = (7, 7), (224, 224), 784
 
 
@@ -46,8 +50,83 @@ def _drawn(mask: np.ndarray, points: np.ndarray | None) -> np.ndarray:
   return viz.draw_keypoints(picture, at, radius=1.0, color=(230, 60, 40))
 
 
+def _learned(
+  count: int,
+) -> tuple[list[dict[str, np.ndarray]], ops.Refinement, np.ndarray, np.ndarray]:
+  """Test pictures, their refinement, coarse and refined classes."""
+  module: Any
+  module, variables, metadata = weights.load_bundled("pointrend_small")
+  examples = [data.shapes(_SEED, index) for index in range(count)]
+  images = np.stack([e["image"] for e in examples]).astype(np.float32) / 255
+  images = weights.normalize(images, metadata.preprocessing)
+
+  @jax.jit
+  def run(variables, images):
+    result, maps = module.apply(variables, images, method="refine")
+    return result, ops.resize(maps.logits, images.shape[1:3])
+
+  result, coarse = run(variables, images)
+  return (
+    examples,
+    result,
+    np.asarray(coarse.argmax(-1)),
+    np.asarray(result.logits.argmax(-1)),
+  )
+
+
+def _classes_drawn(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """The picture, twice its size, each class but the background in a colour."""
+  classes = np.arange(1, len(data.SHAPE_NAMES) + 1)
+  masks = (labels[None] == classes[:, None, None]).repeat(2, 1).repeat(2, 2)
+  return viz.draw_masks(image.repeat(2, 0).repeat(2, 1), masks, opacity=0.6)
+
+
+def _learned_figure(section: viz.Section) -> None:
+  """Coarse, the points of the last step, refined, true; and the scores."""
+  examples, result, coarse, fine = _learned(_SCORED)
+  pictures = []
+  for k, example in enumerate(examples[:_SHOWN]):
+    image, truth = example["image"], example["semantic"]
+    side = 2 * image.shape[0]
+    xy = np.asarray(result.points[-1][k]) * side - 0.5
+    pictures += [
+      _classes_drawn(image, coarse[k]),
+      viz.draw_keypoints(
+        image.repeat(2, 0).repeat(2, 1), xy, radius=1.0, color=(230, 60, 40)
+      ),
+      _classes_drawn(image, fine[k]),
+      _classes_drawn(image, truth),
+    ]
+  section.figure(
+    viz.image_grid(
+      pictures,
+      titles=["coarse, enlarged", "points of the last step", "refined", "truth"]
+      * _SHOWN,
+      columns=4,
+    ),
+    "The bundled network on test pictures: 8 x 8 cells, a head of points.",
+  )
+  names = ("mean IoU", "boundary IoU")
+  found = {"coarse, enlarged": coarse, "refined": fine}
+  rows = []
+  for title, classes in found.items():
+    number = len(data.SHAPE_NAMES) + 1
+    confusion = np.zeros((number, number), np.int64)
+    counts = np.zeros((3, number), np.int64)
+    for example, labels in zip(examples, classes, strict=True):
+      truth = example["semantic"]
+      confusion += metrics.confusion_matrix(truth, labels, number)
+      counts += metrics.boundary_counts(truth, labels, number)
+    mean = metrics.segmentation_scores(confusion).mean_iou
+    border, _ = metrics.intersection_over_union(
+      counts[0], counts[1], counts[2] > 0
+    )
+    rows.append((title, f"{mean:.3f}", f"{border:.3f}"))
+  section.table((f"{_SCORED} test pictures", *names), rows)
+
+
 def segmentation_section(page: viz.Page) -> None:
-  """Adds PointRend's subdivision to the page.
+  """Adds PointRend's subdivision, and what the bundled network does with it.
 
   Args:
     page: the demo page.
@@ -87,4 +166,5 @@ def segmentation_section(page: viz.Page) -> None:
       (name, f"{shared:.4f}", f"{metrics.boundary_iou(mask, truth):.4f}")
     )
   section.table(("mask", "IoU", "boundary IoU"), rows)
+  _learned_figure(section)
   section.seconds = time.perf_counter() - started
