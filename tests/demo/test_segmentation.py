@@ -22,9 +22,7 @@ def test_classes_are_drawn_where_they_are():
   labels[2:5, 3:7] = 4
   drawn = segmentation._classes_drawn(image, labels)
   changed = (drawn != 128).any(-1)
-  np.testing.assert_array_equal(
-    changed, (labels > 0).repeat(2, 0).repeat(2, 1)
-  )
+  np.testing.assert_array_equal(changed, (labels > 0).repeat(2, 0).repeat(2, 1))
   labels[6, 8] = 7
   other = segmentation._classes_drawn(image, labels)
   assert (other[13, 17] != other[6, 10]).any()

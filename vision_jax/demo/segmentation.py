@@ -57,8 +57,10 @@ def _learned(
   module: Any
   module, variables, metadata = weights.load_bundled("pointrend_small")
   examples = [data.shapes(_SEED, index) for index in range(count)]
-  images = np.stack([e["image"] for e in examples]).astype(np.float32) / 255
-  images = weights.normalize(images, metadata.preprocessing)
+  images = weights.normalize(
+    jnp.stack([e["image"] / np.float32(255) for e in examples]),
+    metadata.preprocessing,
+  )
 
   @jax.jit
   def run(variables, images):
