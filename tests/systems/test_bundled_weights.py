@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.detection import scoring, tasks
 from vision_jax import data, metrics, weights
 from vision_jax.systems import elf
 
@@ -36,6 +37,58 @@ def test_textures_are_told_apart():
   )
   logits = jax.jit(lambda x: module.apply(variables, x)[0])(images)
   assert np.mean(np.argmax(logits, -1) == labels) > 0.9
+
+
+def test_instances_are_told_apart():
+  """Pictures that the training did not see; chance is 1 in 400."""
+  module, variables, metadata = weights.load_bundled(
+    "resnet_small", weights="instances"
+  )
+  labels = np.arange(0, 400, 4)
+  assert metadata.class_names[labels[11]] == "set 101, 4"
+  images = [
+    data.draw_instance_image(
+      data.InstanceRecord(
+        "query", 7000 + k, (k % 40,), (80,), 100 + k // 40, 128
+      )
+    )["image"]
+    for k in labels.tolist()
+  ]
+  images = weights.normalize(
+    np.stack(images).astype(np.float32) / 255, metadata.preprocessing
+  )
+  logits = jax.jit(lambda x: module.apply(variables, x)[0])(images)
+  assert np.mean(np.argmax(logits, -1) == labels) > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "kind", "kinds", "bounds"),
+  [
+    ("yolo_small", "bundled", ("boxes",), {"AP50": 0.35}),
+    ("rcnn_small", "bundled", ("boxes",), {"AP50": 0.5, "AP75": 0.4}),
+    (
+      "rcnn_small",
+      "masks",
+      ("boxes", "masks"),
+      {"AP50": 0.5, "mask_AP50": 0.45},
+    ),
+  ],
+)
+def test_shapes_are_found(name, kind, kinds, bounds):
+  """Sixty test pictures of 5,000; all of them in experiments/detection."""
+  module, variables, _ = weights.load_bundled(name, weights=kind)
+  examples = [data.shapes(1, index) for index in range(4000, 4060)]
+  predict = tasks.find_task(name).predict
+  pairs = scoring.find_all(
+    lambda images: predict(module, variables, images, batch_size=20),
+    examples,
+    batch_size=20,
+  )
+  scores = scoring.score(pairs, num_classes=12, metric="coco", kinds=kinds)
+  print(name, kind, {key: round(scores[key], 3) for key in bounds})
+  for key, bound in bounds.items():
+    assert scores[key] > bound, key
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ class _Described(NamedTuple):
 
 
 def _settings() -> tuple[Any, Any, dasr.DasrConfig]:
-  module, variables, preprocess = weights.resolve("resnet_small", "bundled")
+  module, variables, preprocess = weights.resolve("resnet_small", "instances")
   config = dasr.make_config("resnet_small", preprocess, max_regions=12)
   return module, variables, dasr.star(config)
 
