@@ -141,10 +141,11 @@ def instance_search_section(page: viz.Page) -> None:
   images = [t["image"].astype(np.float32) / 255 for t in truth]
   section = page.section(
     "DASR: an object in a collection, and where it is",
-    "The network was trained to name textures, nothing else. Peaks of its "
-    "last layer are propagated down to the pixels; the pixels that carry most "
-    "of the mass make a region, and features inside describe it. A query is a "
-    "picture with a box; the answer is a ranking with a box in every picture.",
+    "The network was trained to name 400 other objects, nothing else. Peaks of "
+    "its last layer are propagated down to the pixels; the pixels that carry "
+    "most of the mass make a region, and features inside describe it. A query "
+    "is a picture with a box; the answer is a ranking with a box in every "
+    "picture.",
   )
   two = next(n for n, t in enumerate(truth) if len(t["labels"]) > 1)
   _maps(section, settings, images[two])
