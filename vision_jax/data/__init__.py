@@ -157,6 +157,7 @@ from vision_jax.data.readers.image_folders import open_image_folder
 from vision_jax.data.readers.instance_sets import (
   open_instance_videos,
   open_instre,
+  open_instre_split,
   open_retrieval_folders,
 )
 from vision_jax.data.readers.retrieval_sets import (
@@ -257,6 +258,7 @@ __all__ = [
   "open_image_folder",
   "open_instance_videos",
   "open_instre",
+  "open_instre_split",
   "open_retrieval_folders",
   "open_revisited",
   "open_voc",

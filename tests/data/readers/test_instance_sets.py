@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import pytest
+import scipy.io
 from absl.testing import parameterized
 
 from vision_jax import data
@@ -60,6 +61,44 @@ class InstanceSetsTest(parameterized.TestCase):
     self.write("INSTRE-S1/01a_cup/002.txt", "1 2 3")
     with pytest.raises(data.DataError, match="lines of 4 numbers"):
       data.open_instre(self.root, num_queries=1)
+
+  def split(self, base, cup=(0, 1), bbx=(1, 2, 30, 40)):
+    """Two classes, three pictures each, the first one asked for."""
+    for folder in ("INSTRE-S1/01a_cup", "INSTRE-S1/02b_dog"):
+      self.pictures(folder, "001", "002", "003")
+    self.write("INSTRE-S1/02b_dog/003.txt", "5 6 10 20\n")
+    names = [
+      f"INSTRE-S1/{name}/00{k}.jpg"
+      for name in ("01a_cup", "02b_dog")
+      for k in (1, 2, 3)
+    ]
+    gnd = np.zeros(2, [("ok", object), ("bbx", object)])
+    gnd["ok"][0], gnd["ok"][1] = np.add(cup, base), np.add([2, 3], base)
+    gnd["bbx"][0] = gnd["bbx"][1] = np.array(bbx, float)
+    lists = {"imlist": names[1:3] + names[4:], "qimlist": names[::3]}
+    content = {k: np.array(v, object) for k, v in lists.items()}
+    path = self.root / "gnd_instre.mat"
+    scipy.io.savemat(path, {**content, "gnd": gnd})
+    return data.open_instre_split(self.root, path)
+
+  def test_instre_split(self):
+    for base in (0, 1):
+      found = self.split(base)
+      self.assertEqual(len(found.database), 4)
+      cup, dog = found.queries
+      self.assertEqual(cup.relevant["good"].tolist(), [0, 1])
+      self.assertEqual(dog.relevant["good"].tolist(), [2, 3])
+      self.assertEqual(cup.box.tolist(), [1, 2, 30, 40])
+      self.assertIsNone(cup.boxes)
+      np.testing.assert_array_equal(dog.boxes[3], [[5, 6, 15, 26]])
+    with pytest.raises(data.DataError, match="from 0 and from 1"):
+      self.split(0, cup=(0, 2))
+    with pytest.raises(data.DataError, match=r"must be gnd_instre\.mat"):
+      self.split(0, bbx=(1, 2))
+    self.split(0)
+    (self.root / "INSTRE-S1/02b_dog/001.jpg").unlink()
+    with pytest.raises(data.DataError, match="001"):
+      data.open_instre_split(self.root, self.root / "gnd_instre.mat")
 
   def videos(self, truth="cat_1 2 cat_2 dog_7"):
     self.pictures("Images/cat", "cat_1", "cat_2")

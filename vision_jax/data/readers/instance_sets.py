@@ -17,7 +17,12 @@ from vision_jax.data.readers.retrieval_sets import (
   read_lines,
 )
 
-__all__ = ["open_instance_videos", "open_instre", "open_retrieval_folders"]
+__all__ = [
+  "open_instance_videos",
+  "open_instre",
+  "open_instre_split",
+  "open_retrieval_folders",
+]
 
 _PATH = str | os.PathLike[str]
 
@@ -46,9 +51,9 @@ def open_instre(
   a line `x y width height` for each object (of M two, in the order of the
   pair).
 
-  The first pictures of a class are its queries: the split of Iscen et al. (5 of
-  each, 1250) needs their file `gnd_instre`; numbers of different splits cannot
-  be compared.
+  The first pictures of a class are its queries. `open_instre_split` reads the
+  split of Iscen et al. (5 of each, 1250); numbers of different splits cannot be
+  compared.
 
   Args:
     root: the folder.
@@ -123,6 +128,119 @@ def open_instre(
       RetrievalQuery(path, box, {"good": places}, np.zeros(0, np.int64), known)
     )
   return RetrievalSet("instre", tuple(database), tuple(queries))
+
+
+def open_instre_split(root: _PATH, truth: _PATH) -> RetrievalSet:
+  """Opens INSTRE in the split of Iscen et al.: 1250 queries, 27,293 pictures.
+
+  Layout: folders as `open_instre`; `truth` is their `gnd_instre.mat`, with the
+  lists `imlist` and `qimlist` and for each query `gnd.ok` and `gnd.bbx` (x1,
+  y1, x2, y2). Names are paths from `root`, with a suffix or without.
+
+  Whether `ok` counts from 0 or from 1 is not written down, and as the list is
+  sorted by class a wrong guess shows only at the ends of a class. So it is
+  found out: every relevant picture must lie in the folder of its query.
+
+  Args:
+    root: folder that holds `INSTRE-S1` and so on.
+    truth: the file.
+
+  Returns:
+    The set; true boxes where a picture has a text file beside it and the query
+    is the only object of its class.
+
+  Raises:
+    DataError: if a file is missing or damaged, or the relevant pictures lie in
+      other folders than their queries, counted from 0 and from 1.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> import scipy.io
+    >>> from vision_jax.data import open_instre_split
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> (root / "INSTRE-S1" / "01a_cup").mkdir(parents=True)
+    >>> names = [f"INSTRE-S1/01a_cup/00{k}" for k in (1, 2, 3)]
+    >>> for name in names:
+    ...   _ = (root / f"{name}.jpg").write_bytes(b"")
+    >>> gnd = np.zeros(1, [("ok", object), ("bbx", object)])
+    >>> gnd["ok"][0], gnd["bbx"][0] = [1, 2], [10, 20, 40, 60]
+    >>> cells = np.array(names, object)
+    >>> scipy.io.savemat(root / "gnd_instre.mat",
+    ...   {"imlist": cells[1:], "qimlist": cells[:1], "gnd": gnd})
+    >>> found = open_instre_split(root, root / "gnd_instre.mat")
+    >>> found.queries[0].relevant["good"].tolist()
+    [0, 1]
+
+  Source:
+    Iscen et al., "Efficient diffusion on region manifolds", 2017;
+    imatge-upc/salbow.
+  """
+  reader = "open_instre_split"
+  folder = file_sources.check_root(reader, root, "check the path")
+  names, asked, found = _read_split(reader, pathlib.Path(truth))
+  database = [_with_suffix(folder / name) for name in names]
+  queries = [_with_suffix(folder / name) for name in asked]
+  file_sources.check_files(reader, "pictures", [*database, *queries])
+  for base in (0, 1):
+    if all(
+      0 <= k - base < len(database) and database[k - base].parent == file.parent
+      for file, (ok, _) in zip(queries, found, strict=True)
+      for k in ok.tolist()
+    ):
+      break
+  else:
+    raise DataError(
+      f"{reader}: relevant pictures in {str(truth)!r} must lie in the folders "
+      "of their queries, got others, counted from 0 and from 1; copy it again."
+    )
+  rows = []
+  for file, (ok, box) in zip(queries, found, strict=True):
+    known = {}
+    for place in (ok - base).tolist():
+      beside = database[place].with_suffix(".txt")
+      if beside.exists():
+        boxes = _instre_boxes(reader, beside)
+        if len(boxes) == 1:
+          known[place] = boxes
+    good = {"good": ok - base}
+    rows.append(
+      RetrievalQuery(str(file), box, good, np.zeros(0, np.int64), known or None)
+    )
+  return RetrievalSet("instre_split", tuple(map(str, database)), tuple(rows))
+
+
+def _with_suffix(path: pathlib.Path) -> pathlib.Path:
+  """The file of a name that may lack its suffix."""
+  return path if path.suffix else path.with_suffix(".jpg")
+
+
+def _read_split(
+  reader: str, path: pathlib.Path
+) -> tuple[list[str], list[str], list[tuple[np.ndarray, np.ndarray]]]:
+  """Names of the database and the queries; (ok, box) of each query."""
+  import scipy.io
+
+  try:
+    content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+    names, asked = (
+      [str(name) for name in np.atleast_1d(content[key])]
+      for key in ("imlist", "qimlist")
+    )
+    found = [
+      (
+        np.atleast_1d(gnd.ok).astype(np.int64),
+        np.asarray(gnd.bbx, np.float32).reshape(4),
+      )
+      for gnd in np.atleast_1d(content["gnd"])
+    ]
+    if len(found) != len(asked):
+      raise ValueError(f"{len(asked)} queries and truth of {len(found)}")
+  except Exception as error:
+    raise DataError(
+      f"{reader}: {str(path)!r} must be gnd_instre.mat with imlist, qimlist "
+      f"and gnd, got {type(error).__name__}: {error}; copy it again."
+    ) from None
+  return names, asked, found
 
 
 def open_instance_videos(
