@@ -10,8 +10,9 @@ class Data:
 
   Attributes:
     name: "generated_shapes", drawn as they are read; "oxford_iiit_pet", as TFDS
-      has prepared it; or "cityscapes", the folders as they are published. The
-      last two lie below the data directory.
+      has prepared it; or "cityscapes" or "coco" (with the classes of VOC), the
+      folders as they are published. All but the first lie below the data
+      directory.
     train: split to train on.
     test: split to evaluate on.
     num_train: drawn pictures of the training split.
@@ -27,7 +28,7 @@ class Data:
     num_threads: batches made at a time; None is one a core.
   """
 
-  name: Literal["generated_shapes", "oxford_iiit_pet", "cityscapes"] = (
+  name: Literal["generated_shapes", "oxford_iiit_pet", "cityscapes", "coco"] = (
     "generated_shapes"
   )
   train: str = "train"

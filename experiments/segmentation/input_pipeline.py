@@ -29,6 +29,60 @@ class Shapes:
     return {"image": example["image"], "semantic": labels}
 
 
+# The ids of COCO's categories that are VOC's classes 1 to 20, in their order.
+COCO_IDS_OF_VOC = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20,
+                   63, 7, 72)  # fmt: skip
+_LEAST_AREA = 1000  # pixels of objects in a training picture
+
+
+def paint(classes: np.ndarray, masks: np.ndarray) -> np.ndarray:
+  """Label map of objects: class of each, 0 elsewhere, 255 where two overlap.
+
+  Args:
+    classes: [N]; objects of class 0 are left out.
+    masks: 0/1, [N, H, W].
+  """
+  masks = masks[classes > 0].astype(bool)
+  classes = classes[classes > 0].astype(np.uint8)
+  labels = (masks * classes[:, None, None]).max(0, initial=0).astype(np.uint8)
+  labels[masks.sum(0) > 1] = 255
+  return labels
+
+
+class CocoClasses:
+  """COCO with the 20 classes of VOC and background, as torchvision trains on.
+
+  Training pictures have objects of those classes of 1,000 pixels or more, all
+  together (references/segmentation/coco_utils.py).
+  """
+
+  def __init__(self, folder: pathlib.Path, split: str, *, train: bool):
+    place = folder / split, folder / "annotations" / f"instances_{split}.json"
+    self._source = data.open_coco(*place, features=("image", "labels", "masks"))
+    self._class = np.zeros(len(self._source.category_ids), np.int64)
+    for label, number in enumerate(self._source.category_ids):
+      if number in COCO_IDS_OF_VOC:
+        self._class[label] = 1 + COCO_IDS_OF_VOC.index(number)
+    self._kept = list(range(len(self._source)))
+    if train:
+      facts = data.open_coco(*place, features=("labels", "area"))
+      self._kept = [k for k in self._kept if self._area(facts[k]) > _LEAST_AREA]
+
+  def _area(self, facts: Any) -> float:
+    return float(facts["area"][self._class[facts["labels"]] > 0].sum())
+
+  def __len__(self) -> int:
+    return len(self._kept)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    example = self._source[self._kept[index]]
+    classes = self._class[example["labels"]]
+    return {
+      "image": example["image"],
+      "semantic": paint(classes, example["masks"]),
+    }
+
+
 class First:
   """The first examples of a source, picture and label map only."""
 
@@ -59,6 +113,8 @@ def open_split(
   path = pathlib.Path(directory) / config.name
   if config.name == "cityscapes":
     return First(data.open_cityscapes(path, split), count)
+  if config.name == "coco":
+    return First(CocoClasses(path, split, train=train), count)
   source = data.read_prepared(path, split, features=("image", "semantic"))
   return First(source, count)
 

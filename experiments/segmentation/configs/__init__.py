@@ -5,6 +5,7 @@ import dataclasses
 from experiments.segmentation.config import Config
 from experiments.segmentation.configs import (
   cityscapes,
+  coco,
   generated_shapes,
   generated_shapes_points,
   oxford_iiit_pet,
@@ -17,6 +18,7 @@ _FILES = (
   generated_shapes_points,
   oxford_iiit_pet,
   cityscapes,
+  coco,
 )
 CONFIGS: dict[str, Config] = {
   file.__name__.rpartition(".")[2]: file.get_config() for file in _FILES
