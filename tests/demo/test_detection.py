@@ -23,12 +23,23 @@ class DetectionTest(absltest.TestCase):
     self.assertGreater(rows["selective search"], 0.3)
 
   def test_recall(self):
-    truth = np.array([[0.0, 0, 10, 10], [20, 20, 30, 30]])
-    boxes = np.array([[0.0, 0, 10, 19], [20, 20, 30, 41]])
+    truth = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    boxes = np.array([[0, 0, 10, 19], [20, 20, 30, 41]], np.float32)
     np.testing.assert_array_equal(
       detection._recall(boxes, truth), [True, False]
     )
     self.assertFalse(detection._recall(boxes[:0], truth).any())
+
+  def test_one_box_for_a_place(self):
+    found = {
+      "boxes": np.array([[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 9]], "f"),
+      "labels": np.array([3, 3, 1]),
+    }
+    kept = detection._strongest(found)
+    np.testing.assert_array_equal(kept["boxes"], found["boxes"][:2])
+    np.testing.assert_array_equal(kept["labels"], [3, 3])
+    empty = {name: value[:0] for name, value in found.items()}
+    self.assertLen(detection._strongest(empty)["labels"], 0)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from vision_jax import data, metrics, viz, weights
+from vision_jax import data, metrics, ops, viz, weights
 from vision_jax.systems import proposals, rcnn, yolo
 
 __all__ = ["detection_section"]
@@ -45,12 +46,19 @@ def _drawn(
 
 def _recall(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
   """Whether each object has a box of overlap above a half, bool [G]."""
-  low = np.maximum(boxes[:, None, :2], truth[None, :, :2])
-  high = np.minimum(boxes[:, None, 2:], truth[None, :, 2:])
-  shared = np.maximum(high - low, 0).prod(-1)
-  areas = [(b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, truth)]
-  union = areas[0][:, None] + areas[1][None] - shared
-  return (shared > 0.5 * union).any(0)
+  return np.any(_overlaps(boxes, truth) > 0.5, axis=0)
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Intersection over union, [N, M]."""
+  return np.asarray(ops.box_iou(jnp.asarray(boxes), jnp.asarray(others)))
+
+
+def _strongest(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Of boxes on one place, whatever their class, the first, for a picture."""
+  overlaps = _overlaps(found["boxes"], found["boxes"]) > 0.6
+  first = ~np.tril(overlaps, -1).any(1)
+  return {name: value[first] for name, value in found.items()}
 
 
 def _proposals(
@@ -118,11 +126,13 @@ def detection_section(page: viz.Page) -> None:
   pictures, titles = [], []
   for k, example in enumerate(examples[:_SHOWN]):
     for name, results in (*found.items(), ("truth", examples)):
-      pictures.append(_drawn(example["image"], results[k]))
+      best = results[k] if name == "truth" else _strongest(results[k])
+      pictures.append(_drawn(example["image"], best))
       titles.append(name)
   section.figure(
     viz.image_grid(pictures, titles=titles, columns=3),
-    "Test pictures: what is found with a score above 0.3, and the truth.",
+    "Test pictures: what is found with a score above 0.3, of boxes on one "
+    "place the strongest, and the truth.",
   )
   scores = {
     name: metrics.coco_average_precision(
