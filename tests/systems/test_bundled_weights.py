@@ -1,5 +1,6 @@
 """The files in assets/: small, described, and better than random weights."""
 
+import dataclasses
 import importlib.resources
 
 import jax
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.detection import scoring, tasks
+from experiments.segmentation import configs as segmentation_configs
+from experiments.segmentation import input_pipeline
+from experiments.segmentation import task as segmentation_task
 from vision_jax import data, metrics, weights
 from vision_jax.systems import elf
 
@@ -89,6 +93,25 @@ def test_shapes_are_found(name, kind, kinds, bounds):
   print(name, kind, {key: round(scores[key], 3) for key in bounds})
   for key, bound in bounds.items():
     assert scores[key] > bound, key
+
+
+@pytest.mark.slow
+def test_points_improve_the_coarse_masks():
+  """Sixty test pictures; more of them in experiments/segmentation."""
+  config = segmentation_configs.CONFIGS["generated_shapes_points"]
+  config = dataclasses.replace(
+    config, data=dataclasses.replace(config.data, num_test=60)
+  )
+  module, variables, metadata = weights.load_bundled("pointrend_small")
+  assert metadata.class_names == ("background", *data.SHAPE_NAMES)
+  source = input_pipeline.open_split(config.data, "none", train=False)
+  scores = segmentation_task.evaluate(
+    config, module, variables, input_pipeline.eval_batches(config, source)
+  )
+  print({name: round(value, 1) for name, value in scores.items()})
+  assert scores["points_mean_iou"] > scores["bilinear_mean_iou"] + 1
+  name = "boundary_iou_0.02"
+  assert scores[f"points_{name}"] > scores[f"bilinear_{name}"] + 1.5
 
 
 @pytest.mark.slow
