@@ -18,7 +18,7 @@ def test_maps_and_anchors_of_the_small_network():
     lambda x: module.init_with_output(jax.random.key(0), x), images
   )
   sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
-  assert _shapes(maps) == [(2, *size, 64) for size in sizes]
+  assert _shapes(maps) == [(2, *size, 32) for size in sizes]
   assert _shapes(found) == [((2, *size, 6), (2, *size, 6, 4)) for size in sizes]
   assert set(variables["params"]) == {"backbone", "rpn", "roi_heads"}
 
@@ -32,9 +32,9 @@ def test_heads_double_what_they_see():
     variables = module.init(jax.random.key(0), x)
     net = module.bind(variables)
     return (
-      net.classify(jnp.zeros((1, 4, 7, 7, 64))),
-      net.mask_logits(jnp.zeros((1, 4, 14, 14, 64))),
-      net.keypoint_logits(jnp.zeros((1, 4, 14, 14, 64))),
+      net.classify(jnp.zeros((1, 4, 7, 7, 32))),
+      net.mask_logits(jnp.zeros((1, 4, 14, 14, 32))),
+      net.keypoint_logits(jnp.zeros((1, 4, 14, 14, 32))),
     )
 
   images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
