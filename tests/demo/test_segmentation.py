@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vision_jax import metrics
+from vision_jax import metrics, viz
 from vision_jax.demo import segmentation
 
 
@@ -26,3 +26,14 @@ def test_classes_are_drawn_where_they_are():
   labels[6, 8] = 7
   other = segmentation._classes_drawn(image, labels)
   assert (other[13, 17] != other[6, 10]).any()
+
+
+def test_the_figure_of_the_bundled_network(quick_compile, monkeypatch):
+  del quick_compile
+  monkeypatch.setattr(segmentation, "_SCORED", 4)
+  page = viz.Page("title", "text")
+  section = page.section("section")
+  segmentation._learned_figure(section)
+  text = viz.render_page(page)
+  assert "coarse, enlarged" in text
+  assert "4 test pictures" in text
