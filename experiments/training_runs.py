@@ -20,6 +20,7 @@ __all__ = [
   "Result",
   "Run",
   "begin_from",
+  "command_of",
   "export",
   "find_set",
   "load_variables",
@@ -205,24 +206,26 @@ def make_loggers(workdir: pathlib.Path, run: Run) -> list[Any]:
 
 
 def export(
-  result: Result,
+  config: Any,
   run: Run,
+  result: Result,
   *,
-  command: str,
+  program: str,
+  configs: ModuleType,
   data_words: str,
   test: str,
-  batch_size: int,
   **facts: Any,
 ) -> None:
   """Writes weights.safetensors in float16 with its card, on one process.
 
   Args:
-    result: of the run.
+    config: of the run.
     run: where.
-    command: that made them.
+    result: what it came to.
+    program: module that was run.
+    configs: its settings by name, for the command.
     data_words: what they were trained on.
     test: what the numbers of the card are of.
-    batch_size: pictures of an update.
     **facts: further fields of `weights.WeightsMetadata`.
   """
   if jax.process_index():
@@ -230,9 +233,10 @@ def export(
   metrics = dict(result.metrics)
   minutes = metrics.pop("minutes")
   numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(metrics.items()))
+  command = command_of(program, configs, config)
   card = (
     f"Data: {data_words}. Command: {command}. {result.steps} updates of "
-    f"{batch_size}, {minutes:.1f} minutes on {jax.device_count()} x "
+    f"{config.batch_size}, {minutes:.1f} minutes on {jax.device_count()} x "
     f"{jax.devices()[0].device_kind}. On {test}: {numbers}."
   )
   state = result.state
@@ -240,7 +244,11 @@ def export(
     pathlib.Path(run.workdir) / "weights.safetensors",
     jax.device_get({"params": state.params, "batch_stats": state.batch_stats}),
     metadata=weights.WeightsMetadata(
-      source=command, licence="Apache-2.0", card=card, **facts
+      model=config.model,
+      source=command,
+      licence="Apache-2.0",
+      card=card,
+      **facts,
     ),
     dtype="float16",
   )

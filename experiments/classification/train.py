@@ -14,7 +14,6 @@ from experiments.classification import configs, input_pipeline, task
 from experiments.classification.config import Config
 from experiments.training_runs import (
   Run,
-  command_of,
   export,
   run_command,
   run_training,
@@ -49,15 +48,14 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     eval_every=config.eval_every,
     best="top1",
   )
-  command = command_of("experiments.classification.train", configs, config)
   export(
-    result,
+    config,
     run,
-    command=command,
+    result,
+    program="experiments.classification.train",
+    configs=configs,
     data_words=f"{config.data.name}, {len(source)} pictures",
     test=config.data.test,
-    batch_size=config.batch_size,
-    model=config.model,
     arguments={"num_classes": len(names)},
     class_names=names,
     preprocessing=preprocessing,

@@ -21,7 +21,6 @@ from experiments.detection import configs, input_pipeline, scoring, tasks
 from experiments.detection.config import Config
 from experiments.training_runs import (
   Run,
-  command_of,
   export,
   run_command,
   run_training,
@@ -70,15 +69,14 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     eval_every=config.eval_every,
     best="AP50",
   )
-  command = command_of("experiments.detection.train", configs, config)
   export(
-    result,
+    config,
     run,
-    command=command,
+    result,
+    program="experiments.detection.train",
+    configs=configs,
     data_words=f"{config.data.name}, {len(source)} pictures",
     test=config.data.test,
-    batch_size=config.batch_size,
-    model=config.model,
     arguments=task.export_arguments(config, len(names)),
     class_names=names,
     preprocessing=weights.Preprocess(

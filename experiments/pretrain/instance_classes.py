@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from experiments.pretrain import point_contrast
+from experiments.pretrain import point_contrast, texture_classes
 from vision_jax import data, nn, train, weights
 
 _PER_SET = 40
@@ -112,15 +112,11 @@ def _draw_set(config: Config, kind: str, count: int):
 def make_batches(config: Config):
   """Step -> pictures, labels and global indices; a new order every epoch."""
   images, labels = _draw_set(config, _TRAIN_KIND, config.num_train)
-  orders = {}  # epoch -> order of the pictures
+  rows_of = texture_classes.shuffled_rows(config.seed, len(images))
 
   def batch(step: int) -> dict[str, np.ndarray]:
+    rows = rows_of(step, config.batch_size)
     index = step * config.batch_size + np.arange(config.batch_size)
-    epochs, places = np.divmod(index, len(images))
-    for epoch in set(epochs.tolist()) - set(orders):
-      rng = np.random.default_rng((config.seed, epoch))
-      orders[epoch] = rng.permutation(len(images))
-    rows = [orders[e][i] for e, i in zip(epochs, places, strict=True)]
     return {"image": images[rows], "label": labels[rows], "index": index}
 
   return batch
@@ -162,16 +158,8 @@ def make_loss(config: Config, model: Any):
 
 def evaluate(config: Config, model: Any, state: Any) -> dict[str, float]:
   """Top-1 accuracy on other pictures of the instances, each counted once."""
-  images, labels = _draw_set(config, _TEST_KIND, config.num_test)
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
-  apply = jax.jit(
-    lambda v, x: model.apply(v, point_contrast.normalize(x / 255.0))[0]
-  )
-  hits = 0
-  for i in range(0, len(images), 100):
-    logits = apply(variables, images[i : i + 100].astype(np.float32))
-    hits += int((np.argmax(logits, -1) == labels[i : i + 100]).sum())
-  return {"test_accuracy": hits / len(images)}
+  pictures = _draw_set(config, _TEST_KIND, config.num_test)
+  return texture_classes.top1(model, state, *pictures)
 
 
 def finish(

@@ -8,6 +8,7 @@ classes alone teach a network little about where things are.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -100,19 +101,29 @@ def make_batches(config: Config):
       config.contrast, seed=config.seed, batch_size=config.batch_size
     )
   )
-  orders = {}  # epoch -> order of the pictures
+  rows_of = shuffled_rows(config.seed, len(images))
 
   def batch(step: int) -> dict[str, np.ndarray]:
-    count = config.batch_size * config.pictures
-    epochs, places = np.divmod(step * count + np.arange(count), len(images))
-    for epoch in set(epochs.tolist()) - set(orders):
-      rng = np.random.default_rng((config.seed, epoch))
-      orders[epoch] = rng.permutation(len(images))
-    rows = [orders[e][i] for e, i in zip(epochs, places, strict=True)]
-    rows = np.reshape(rows, (config.batch_size, config.pictures))
+    rows = rows_of(step, config.batch_size * config.pictures)
+    rows = rows.reshape(config.batch_size, config.pictures)
     return regions(step) | {"image": images[rows], "label": labels[rows]}
 
   return batch
+
+
+def shuffled_rows(seed: int, size: int) -> Callable[[int, int], np.ndarray]:
+  """(step, number of a step) -> rows of `size`, in a new order every epoch."""
+
+  @functools.cache
+  def order(epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+  def rows(step: int, count: int) -> np.ndarray:
+    epochs, places = np.divmod(step * count + np.arange(count), size)
+    pairs = zip(epochs.tolist(), places, strict=True)
+    return np.array([order(epoch)[place] for epoch, place in pairs])
+
+  return rows
 
 
 def augment(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -175,15 +186,25 @@ def make_loss(config: Config, model: Any):
 
 def evaluate(config: Config, model: Any, state: Any) -> dict[str, float]:
   """Top-1 accuracy on the held-out pictures, every one counted once."""
-  images, labels = _draw_set(TEST_SET, 0, config.num_test, config.image_size)
+  return top1(
+    model,
+    state,
+    *_draw_set(TEST_SET, 0, config.num_test, config.image_size),
+  )
+
+
+def top1(
+  model: Any, state: Any, images: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+  """Accuracy on pictures uint8 [N, S, S, 3], every one counted once."""
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   apply = jax.jit(
     lambda v, x: model.apply(v, point_contrast.normalize(x / 255.0))[0]
   )
   hits = 0
-  for i in range(0, len(images), 250):
-    logits = apply(variables, images[i : i + 250].astype(np.float32))
-    hits += int((np.argmax(logits, -1) == labels[i : i + 250]).sum())
+  for i in range(0, len(images), 100):
+    logits = apply(variables, images[i : i + 100].astype(np.float32))
+    hits += int((np.argmax(logits, -1) == labels[i : i + 100]).sum())
   return {"test_accuracy": hits / len(images)}
 
 

@@ -17,7 +17,6 @@ from experiments.segmentation import configs, input_pipeline, task
 from experiments.segmentation.config import Config
 from experiments.training_runs import (
   Run,
-  command_of,
   export,
   run_command,
   run_training,
@@ -50,15 +49,14 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     evaluate=evaluate,
     num_steps=config.num_steps,
   )
-  command = command_of("experiments.segmentation.train", configs, config)
   export(
-    result,
+    config,
     run,
-    command=command,
+    result,
+    program="experiments.segmentation.train",
+    configs=configs,
     data_words=f"{config.data.name}, {len(source)} pictures, {config.part}",
     test=f"{config.data.test}, per cent",
-    batch_size=config.batch_size,
-    model=config.model,
     arguments={"num_classes": config.data.num_classes},
     class_names=class_names(config),
     preprocessing=task.preprocessing(config.data),
