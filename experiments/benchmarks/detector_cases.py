@@ -51,7 +51,7 @@ def _stage(module: Any, stage: str, size: tuple[int, int]) -> Any:
       for m in maps
     ]
     return (
-      lambda v, x: detection._propose(module, x, size, whole, whole),
+      lambda v, x: detection.propose(module, x, size, whole, whole),
       found,
     )
   if stage == "head of boxes":
@@ -77,7 +77,9 @@ def _stage(module: Any, stage: str, size: tuple[int, int]) -> Any:
         np.ones((1, _MASKS), np.int32),
         np.ones((1, _MASKS), bool),
       )
-      return detection._refine_masks(module.bind(v), fine, found, whole, size)
+      return detection.refine_point_masks(
+        module.bind(v), fine, found, whole, size
+      )
 
     return refine, (maps[0], boxes)
   if stage == "whole":

@@ -70,6 +70,8 @@ class Described:
     truth: what the pictures show.
     detections: name of a detector -> boxes [N, P, 4], valid [N, P] and kept
       cells of `layer4` [N, P, h, w], best first.
+    side: of a picture, pixels; boxes are in its frame, whatever size the
+      network saw it at.
   """
 
   features: dict[str, np.ndarray]
@@ -81,6 +83,11 @@ class Described:
   above_mean: np.ndarray
   truth: benchmark.Truth
   detections: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+  side: int
+
+  def stride(self, layer: str) -> int:
+    """Pixels of a picture for each cell of a layer."""
+    return self.side // self.features[layer].shape[1]
 
 
 def _cut(maps: jax.Array, cut: Cut, size: tuple[int, int]) -> Any:
@@ -95,15 +102,19 @@ def _cut(maps: jax.Array, cut: Cut, size: tuple[int, int]) -> Any:
   return jnp.clip(boxes, 0, limit), kept
 
 
-@functools.partial(jax.jit, static_argnames=("module", "config", "cuts"))
-def _look(module, variables, image, config, cuts):
-  """One picture, [H, W, 3]."""
-  shift, scale = (jnp.array([[v]]) for v in (config.mean, config.std))
-  normal = ((image - shift) / scale)[None]
+@functools.partial(
+  jax.jit, static_argnames=("module", "config", "cuts", "scale")
+)
+def _look(module, variables, image, config, cuts, scale):
+  """One picture, [H, W, 3], seen `scale` times as large."""
+  if scale != 1:
+    image = ops.resize(image, (scale * image.shape[0], scale * image.shape[1]))
+  mean, std = (jnp.array([[v]]) for v in (config.mean, config.std))
+  normal = ((image - mean) / std)[None]
   names = [*FEATURES, config.response_layer, "logits"]
   found = nn.read_layers(module, variables, normal, names)
   maps, scores, valid = dasr.pixel_maps(module, variables, image, config)
-  mean = found[config.response_layer][0].mean()
+  average = found[config.response_layer][0].mean()
   boxes, kept = zip(
     *(_cut(maps, c, image.shape[:2]) for c in cuts), strict=True
   )
@@ -112,13 +123,13 @@ def _look(module, variables, image, config, cuts):
   return {
     "features": {k: found[k][0].astype(jnp.float16) for k in FEATURES},
     "logits": found["logits"][0],
-    "boxes": jnp.stack(boxes),
+    "boxes": jnp.stack(boxes) / scale,
     "cells": ops.mask_weights(kept[0], size, stride=stride, valid=valid).astype(
       jnp.float16
     ),
     "scores": scores,
     "valid": valid & (boxes[0][:, 2] > boxes[0][:, 0]),
-    "above_mean": scores >= mean,
+    "above_mean": scores >= average,
   }
 
 
@@ -169,14 +180,15 @@ def describe(
   *,
   cuts: tuple[Cut, ...] = CUTS,
   detectors: Mapping[str, Any] | None = None,
+  scale: int = 1,
   text: str = "pictures",
 ) -> Described:
-  """Draws and describes pictures."""
+  """Draws and describes pictures, enlarged `scale` times for the network."""
   found, truth = [], []
   for image, example in tqdm.tqdm(
     benchmark.draw(rows), total=len(rows), desc=text, disable=None
   ):
-    seen = _look(module, variables, image, config, cuts)
+    seen = _look(module, variables, image, config, cuts, scale)
     cells = seen["features"]["layer4"].shape[0]
     seen["detections"] = {
       name: detect(detector, image, cells)
@@ -193,6 +205,7 @@ def describe(
       [e["side"] for e in truth],
       sum(r.kind == "distractor" for r in rows),
     ),
+    side=rows[0].size,
   )
 
 

@@ -5,17 +5,19 @@ Run:  python -m experiments.instance_search.evaluate            (all, seed 0)
         --parts tables
       python -m experiments.instance_search.evaluate --preset tiny --no-sift
 
-Prints Markdown and writes it, with the numbers as JSON, to --out. Published
-numbers stand beside ours for the direction only: other pictures, another
-network.
+Prints Markdown and writes it, with the numbers of each set as JSON, to --out;
+what is there already, under the same settings, is not measured again (weights
+that were trained anew need another folder). Published numbers stand beside ours
+for the direction only: other pictures, another network.
 """
 
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +27,7 @@ from experiments.instance_search import (
   benchmark,
   describe,
   methods,
-  published,
+  reports,
   scores,
   sift_rows,
 )
@@ -38,6 +40,8 @@ README = pathlib.Path(__file__).with_name("README.md")
 LEARN_SEED = 1
 FIRST_TRAINED = 100  # sets of instances from here on trained the network
 BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+TWO_SCALES = ("R-MAC grid", "DASR", "DASR*", "True boxes")
+"""Regions that are looked for in the enlarged pictures too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Options:
     weights: of the network.
     num_seeds: top-down passes for each picture.
     rule: of the top-down pass.
+    two_scales: whether there are rows that see the database a second time,
+      enlarged twice.
     detectors: bundled weights of rcnn_small whose boxes are rows: "bundled",
       a Faster R-CNN, and "masks", a Mask R-CNN.
     learn: pictures of seed 1 to learn from; 0 for all of the database.
@@ -72,6 +78,7 @@ class Options:
   weights: str = "instances"
   num_seeds: int = 16
   rule: str = "prm"
+  two_scales: bool = True
   detectors: tuple[str, ...] = ("bundled", "masks")
   learn: int = 280
   out: pathlib.Path = pathlib.Path("runs/instance_search")
@@ -107,7 +114,23 @@ class Bench:
       self.learn_rows = self.learn_rows[::step]
     self.size = self.learn_rows[0].size
     self.detectors = describe.load_detectors(options.detectors, self.size)
-    self.learn = self._describe(self.learn_rows, "to learn from")
+
+  @functools.cached_property
+  def learn(self) -> describe.Described:
+    """What may be learned from."""
+    return self._describe(self.learn_rows, "to learn from")
+
+  @functools.cached_property
+  def learn_enlarged(self) -> describe.Described | None:
+    """The same at twice the size."""
+    if not self.options.two_scales or "tables" not in self.options.parts:
+      return None
+    return self._enlarge(self.learn_rows, "to learn from, enlarged")
+
+  @functools.cached_property
+  def cut(self) -> describe.Cut:
+    """What `choose_cut` chooses."""
+    return choose_cut(self)
 
   def _describe(self, rows, text, config=None, cuts=describe.CUTS):
     return describe.describe(
@@ -120,15 +143,25 @@ class Bench:
       text=text,
     )
 
+  def _enlarge(self, rows, text):
+    return describe.describe(
+      self.module, self.variables, rows, self.config, scale=2, text=text
+    )
+
   def problem(self, seed: int, num_distractors: int) -> methods.Problem:
     """Database and queries of a seed."""
     rows = benchmark.records(seed, self.options.preset, num_distractors)
+    enlarged = None
+    if self.learn_enlarged is not None:
+      text = f"database {seed}, enlarged"
+      enlarged = self._enlarge(rows["database"], text), self.learn_enlarged
     return methods.Problem(
       self._describe(rows["database"], f"database {seed}"),
       self._describe(rows["query"], f"queries {seed}"),
       describe.crops(self.module, self.variables, rows["query"], self.config),
       self.learn,
       self.kernel,
+      enlarged,
     )
 
   def small_problem(self, seed: int, **changes: Any) -> methods.Problem:
@@ -161,7 +194,6 @@ def _sources(
   bench: Bench, cut: describe.Cut
 ) -> dict[str, Callable[[Any], methods.Regions]]:
   """Name -> regions of described pictures."""
-  side = bench.size
   find = methods.dasr_regions
   detected = {
     "bundled": {"Faster R-CNN for DeepVision": False},
@@ -173,16 +205,16 @@ def _sources(
     for row, masks in detected[name].items()
   }
   return {
-    "Full image": lambda d: methods.full_regions(d, side),
-    "R-MAC grid": lambda d: methods.grid_regions(d, side),
-    "CAM boxes": lambda d: methods.cam_regions(d, side, bench.kernel),
+    "Full image": methods.full_regions,
+    "R-MAC grid": methods.grid_regions,
+    "CAM boxes": lambda d: methods.cam_regions(d, bench.kernel),
     **detectors,
     "DASR": find,
     "DASR*": lambda d: find(d, beta=0.3),
     "DASR-m": lambda d: find(d, masks=True),
     "DASR-m*": lambda d: find(d, masks=True, beta=0.3),
     f"DASR* ({cut.name})": lambda d: find(d, cut=cut, beta=0.3),
-    "True boxes": lambda d: methods.oracle_regions(d, side),
+    "True boxes": methods.oracle_regions,
   }
 
 
@@ -199,15 +231,16 @@ def choose_cut(bench: Bench) -> describe.Cut:
   best = {}
   for cut in describe.CUTS:
     regions = methods.dasr_regions(bench.learn, cut=cut, beta=0.3)
-    ranked, _ = methods.search_regions(problem, regions, regions)
+    both = [(bench.learn, regions)]
+    ranked, _ = methods.search_regions(problem, both, both)
     best[cut] = scores.score(ranked, bench.learn.truth)["trapezoid"]
   return max(best, key=lambda c: best[c])
 
 
 def run_tables(
-  bench: Bench, problem: methods.Problem, seed: int, cut: describe.Cut
+  bench: Bench, problem: methods.Problem, seed: int, *, first: bool
 ) -> dict[str, dict[str, Any]]:
-  """Every row on one set: name -> numbers."""
+  """Every row on one set: name -> numbers; some on the first set alone."""
   database, side = problem.database, bench.size
   rankings: dict[str, tuple[list[methods.Ranked], int]] = {}
   found = {}
@@ -218,25 +251,36 @@ def run_tables(
     rankings[name] = (
       methods.search_vectors(queries, vectors, side), queries.shape[1]
     )  # fmt: skip
-  sources = _sources(bench, cut)
-  for name, source in sources.items():
-    regions = source(database)
-    rankings[name] = methods.search_regions(
-      problem, regions, source(problem.learn)
+  sources = _sources(bench, bench.cut)
+  views = [((database,), (problem.learn,), "")]
+  if problem.enlarged is not None:
+    pairs = (
+      (a, b)
+      for a, b in zip((database, problem.learn), problem.enlarged, strict=True)
     )
-    found[name] = {
-      "regions": float(regions.valid.sum(1).mean()),
-      "best_region_iou": scores.best_overlap(regions, database.truth),
-      "best_region_hull": scores.best_overlap(
-        regions, database.truth, hull=True
-      ),
-    }
+    views.append((*pairs, ", 2 scales"))
+  for name, source in sources.items():
+    for seen, learn, text in views:
+      if text and name not in TWO_SCALES:
+        continue
+      parts = [(d, source(d)) for d in seen]
+      rankings[name + text] = methods.search_regions(
+        problem, parts, [(d, source(d)) for d in learn]
+      )
+      regions = methods.join_regions([regions for _, regions in parts])
+      found[name + text] = {
+        "regions": float(regions.valid.sum(1).mean()),
+        "best_region_iou": scores.best_overlap(regions, database.truth),
+        "best_region_hull": scores.best_overlap(
+          regions, database.truth, hull=True
+        ),
+      }
   for name in ("DASR", "DASR*"):
     queries, vectors = methods.region_vlad(problem, sources[name])
     rankings[f"{name}+VLAD"] = (
       methods.search_vectors(queries, vectors, side), queries.shape[1]
     )  # fmt: skip
-  if bench.options.sift and seed == bench.options.seeds[0]:
+  if bench.options.sift and first:
     rows = benchmark.records(
       seed, bench.options.preset, bench.options.num_distractors
     )["database"]
@@ -258,7 +302,7 @@ def run_tables(
       "corloc_by_size": scores.by_group(ranked, database.truth, "corloc"),
       "curve": [
         scores.score(ranked, database.truth, num_distractors=n)["trapezoid"]
-        for n in bench.options.curve
+        for n in (bench.options.curve if first else ())
         if n <= database.truth.num_distractors
       ],
     }
@@ -274,7 +318,10 @@ def run_ablations(
   def measure(problem, make, **settings):
     regions = make(problem.database)
     ranked, _ = methods.search_regions(
-      problem, regions, make(problem.learn), **settings
+      problem,
+      [(problem.database, regions)],
+      [(problem.learn, make(problem.learn))],
+      **settings,
     )
     found = scores.score(ranked, problem.database.truth)
     small = scores.by_group(ranked, problem.database.truth, "corloc")
@@ -321,159 +368,77 @@ def run_ablations(
   return tables
 
 
-def _cell(values: Sequence[float]) -> str:
-  """Mean, and spread over the seeds."""
-  mean = f"{np.mean(values):.3f}"
-  return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.3f}"
-
-
-def _published(row: tuple[float | None, ...] | None) -> str:
-  if row is None:
-    return "-"
-  return " / ".join("-" if v is None else f"{v:.3f}" for v in row)
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  lines = [headers, ["---"] * len(headers), *rows]
-  return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in lines)
-
-
-def report_tables(
-  runs: list[dict[str, dict[str, Any]]], options: Options
-) -> str:
-  """The two tables of the deck, localisation, sizes and curve, as Markdown."""
-  first = runs[0]
-
-  def cells(name, key):
-    return _cell([run[name][key] for run in runs if name in run])
-
-  def sized(name, key):
-    values = np.array([run[name][key] for run in runs if name in run])
-    return [f"{v:.3f}" for v in values.mean(0)]
-
-  names = [n for n in first if "VLAD" not in n and n != "BoVW+HE"]
-  text = ["### Instance search", ""]
-  text.append(
-    _table(
-      ("Method", "Dim", "Top-50", "Top-100", "All", "Trapezoid",
-       "Deck: I-335 Top-50 / Top-100 / All / INSTRE"),
-      [
-        (
-          name, first[name]["dims"],
-          *(cells(name, k) for k in ("top50", "top100", "all", "trapezoid")),
-          _published(published.INSTANCE_SEARCH.get(name)),
-        )
-        for name in names
-      ],
-    )
-  )  # fmt: skip
-  text.append(f"\nA random ranking has {first['SPoC']['random']:.3f} (All).\n")
-  text += ["### Image search: one vector for a picture", ""]
-  vectors = [n for n in first if n not in names or n in published.IMAGE_SEARCH]
-  text.append(
-    _table(
-      ("Method", "Dim", "Trapezoid", "Deck: Holidays / Oxford5k / Paris6k"),
-      [
-        (
-          name, first[name]["dims"], cells(name, "trapezoid"),
-          _published(published.IMAGE_SEARCH.get(name)),
-        )
-        for name in vectors
-      ],
-    )
-  )  # fmt: skip
-  text += ["", "### Sizes of the instance, and where it was found", ""]
-  text.append(
-    _table(
-      ("Method", "mAP >= 96 px", "48 to 64", "<= 32", "IoU >= 96 px",
-       "48 to 64", "<= 32", "CorLoc >= 96 px", "48 to 64", "<= 32",
-       "mAP with IoU >= 0.5", "Twin first"),
-      [
-        (
-          name, *sized(name, "by_size"), *sized(name, "iou_by_size"),
-          *sized(name, "corloc_by_size"), cells(name, "map_loc"),
-          cells(name, "twin"),
-        )
-        for name in first
-      ],
-    )
-  )  # fmt: skip
-  regions = [n for n in first if "regions" in first[n]]
-  text += ["", "### Regions", ""]
-  text.append(
-    _table(
-      ("Source", "Regions a picture", "Best IoU", "Best over the hull"),
-      [
-        (
-          name, f"{first[name]['regions']:.1f}",
-          cells(name, "best_region_iou"), cells(name, "best_region_hull"),
-        )
-        for name in regions
-      ],
-    )
-  )  # fmt: skip
-  if options.curve and first["DASR"]["curve"]:
-    text += ["", "### Distractors (mAP, trapezoid, first seed)", ""]
-    text.append(
-      _table(
-        ("Method", *map(str, options.curve)),
-        [(n, *(f"{v:.3f}" for v in first[n]["curve"])) for n in first],
-      )
-    )
-  return "\n".join(text)
-
-
-def report_ablations(tables: dict[str, Any]) -> str:
-  """Tables of `run_ablations` as Markdown."""
-  headers = ("mAP", "mAP with IoU >= 0.5", "IoU", "CorLoc",
-             "CorLoc <= 32 px", "Best IoU", "Regions")  # fmt: skip
-  keys = ("trapezoid", "map_loc", "iou", "corloc", "small", "best", "regions")
-  text = []
-  for title, rows in tables.items():
-    text += ["", f"### {title}", ""]
-    text.append(
-      _table(
-        ("DASR*", *headers),
-        [(n, *(f"{values[k]:.3f}" for k in keys)) for n, values in rows],
-      )
-    )
-  return "\n".join(text)
-
-
 def main(options: Options) -> str:
   """Runs what is asked for and returns the report."""
   set_cpu_flags()
-  started = time.perf_counter()
   bench = Bench(options)
-  cut = choose_cut(bench)
-  print(f"chosen on seed {LEARN_SEED}: {cut.name}", flush=True)
-  runs, ablations = [], {}
+  pieces = {"tables": [], "ablations": []}
   for seed in options.seeds:
-    problem = bench.problem(seed, options.num_distractors)
+    first = seed == options.seeds[0]
+    problem = functools.cache(
+      lambda s=seed: bench.problem(s, options.num_distractors)
+    )
     if "tables" in options.parts:
-      runs.append(run_tables(bench, problem, seed, cut))
-    if "ablations" in options.parts and seed == options.seeds[0]:
-      ablations = run_ablations(bench, problem, seed)
-  parts = [report_tables(runs, options)] if runs else []
-  parts += [report_ablations(ablations)] if ablations else []
+      pieces["tables"].append(
+        measured(
+          options,
+          f"tables_{seed}",
+          lambda f=first, s=seed, p=problem: run_tables(bench, p(), s, first=f),
+          first=first,
+        )
+      )
+    if "ablations" in options.parts and first:
+      pieces["ablations"].append(
+        measured(
+          options,
+          f"ablations_{seed}",
+          lambda s=seed, p=problem: run_ablations(bench, p(), s),
+        )
+      )
+    problem.cache_clear()
+  parts = []
+  if pieces["tables"]:
+    found = [piece["found"] for piece in pieces["tables"]]
+    parts.append(reports.report_tables(found, options.curve))
+  parts += [reports.report_ablations(p["found"]) for p in pieces["ablations"]]
+  seconds = sum(p["seconds"] for kind in pieces.values() for p in kind)
+  parts.append(f"{seconds / 60:.0f} minutes.\n")
   text = "\n\n".join(parts)
-  seconds = time.perf_counter() - started
-  text += f"\n\n{seconds / 60:.1f} minutes.\n"
-  options.out.mkdir(parents=True, exist_ok=True)
   (options.out / "report.md").write_text(text)
-  record = {
-    "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
-    "cut": cut.name,
-    "environment": viz.describe_environment(),
-    "seconds": seconds,
-    "tables": runs,
-    "ablations": ablations,
-  }
-  (options.out / "result.json").write_text(json.dumps(record, indent=1))
   if options.write_readme:
     replace_block(README, "report", text.strip())
   print(text)
   return text
+
+
+def measured(
+  options: Options, name: str, measure: Callable[[], Any], *, first: bool = True
+) -> dict[str, Any]:
+  """A part of the report, read from `options.out` where it was measured."""
+  recipe = dataclasses.asdict(options)
+  for key in ("seeds", "parts", "out", "write_readme"):
+    del recipe[key]
+  recipe |= {} if first else {"sift": False, "curve": ()}
+  recipe = json.loads(json.dumps(recipe))
+  path = options.out / f"{name}.json"
+  if path.exists():
+    record = json.loads(path.read_text())
+    if record["recipe"] == recipe:
+      print(f"{path}: measured before", flush=True)
+      return record
+  started = time.perf_counter()
+  found = measure()
+  record = {
+    "recipe": recipe,
+    "found": found,
+    "seconds": time.perf_counter() - started,
+    "environment": viz.describe_environment(),
+  }
+  options.out.mkdir(parents=True, exist_ok=True)
+  part = path.with_suffix(".part")
+  part.write_text(json.dumps(record, indent=1))
+  os.replace(part, path)
+  return json.loads(path.read_text())
 
 
 if __name__ == "__main__":

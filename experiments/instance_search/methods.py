@@ -4,6 +4,7 @@ Whitenings, centres and words are learned on `learn`, pictures of another seed.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,6 @@ from vision_jax import ops
 from vision_jax.ops.box_suppression import nms
 from vision_jax.systems import retrieval
 
-STRIDES = {"layer3": 8, "layer4": 16}
 NUM_REGIONS = 8  # of DASR; DASR* starts from all
 NUM_WORDS = 1000
 NUM_CENTRES = 64
@@ -41,6 +41,7 @@ class Problem(NamedTuple):
   """A database, its queries, and what may be learned from.
 
   `crops`: features, logits and pictures of the queries' boxes alone.
+  `enlarged`: database and `learn` as the network sees them at twice the size.
   """
 
   database: Described
@@ -48,6 +49,15 @@ class Problem(NamedTuple):
   crops: Any
   learn: Described
   kernel: np.ndarray  # of the classifier, [C, K]
+  enlarged: tuple[Described, Described] | None = None
+
+
+def join_regions(parts: Sequence[Regions]) -> Regions:
+  """Boxes of the same pictures from several sources, one after the other."""
+  return Regions(
+    np.concatenate([part.boxes for part in parts], 1),
+    np.concatenate([part.valid for part in parts], 1),
+  )
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "power"))
@@ -80,7 +90,7 @@ def pool(
         regions.boxes[part],
         regions.valid[part],
         None if cells is None else cells[part].astype(np.float32),
-        STRIDES[layer],
+        described.stride(layer),
         power,
       )
     )
@@ -120,25 +130,24 @@ def dasr_regions(
   return Regions(boxes, valid, described.cells if masks else None)
 
 
-def full_regions(described: Described, side: int) -> Regions:
+def full_regions(described: Described) -> Regions:
   """Each picture as a whole."""
-  count = len(described.logits)
+  side, count = described.side, len(described.logits)
   boxes = np.tile(np.float32([0, 0, side, side]), (count, 1, 1))
   return Regions(boxes, np.ones((count, 1), bool))
 
 
-def grid_regions(described: Described, side: int) -> Regions:
+def grid_regions(described: Described) -> Regions:
   """The squares of R-MAC."""
-  grid = np.asarray(retrieval.rmac_grid((side, side)).boxes)
+  grid = np.asarray(retrieval.rmac_grid((described.side,) * 2).boxes)
   count = len(described.logits)
   return Regions(
     np.tile(grid[None], (count, 1, 1)), np.ones((count, len(grid)), bool)
   )
 
 
-def oracle_regions(described: Described, side: int) -> Regions:
+def oracle_regions(described: Described) -> Regions:
   """The true boxes."""
-  del side
   most = max(1, max(len(b) for b in described.truth.boxes))
   boxes = np.zeros((len(described.logits), most, 4), np.float32)
   valid = np.zeros(boxes.shape[:2], bool)
@@ -156,16 +165,17 @@ def detected_regions(
 
 
 def cam_regions(
-  described: Described, side: int, kernel: np.ndarray, num_classes: int = 4
+  described: Described, kernel: np.ndarray, num_classes: int = 4
 ) -> Regions:
   """Boxes of the class activation maps of the likeliest classes."""
   weights = jnp.asarray(kernel)
+  stride, size = described.stride("layer4"), (described.side,) * 2
 
   @jax.jit
   def one(features, logits):
     _, classes = jax.lax.top_k(logits, num_classes)
     maps = retrieval.cam_maps(features.astype(jnp.float32), weights, classes)
-    found = retrieval.cam_boxes(maps, stride=16, size=(side, side))
+    found = retrieval.cam_boxes(maps, stride=stride, size=size)
     return found.boxes, found.valid
 
   rows = [
@@ -178,26 +188,31 @@ def cam_regions(
 
 def search_regions(
   problem: Problem,
-  database: Regions,
-  learn: Regions,
+  database: Sequence[tuple[Described, Regions]],
+  learn: Sequence[tuple[Described, Regions]],
   *,
   layer: str = "layer4",
   power: float = 1.0,
 ) -> tuple[list[Ranked], int]:
-  """Ranks pictures by their best region; also the number of dimensions."""
-  known = pool(problem.learn, learn, layer, power)[learn.valid]
-  whitening = ops.fit_whitening(known)
+  """Ranks pictures by their best region; also the number of dimensions.
+
+  `database` and `learn`: the pictures at one scale or more, each with regions
+  of its own, described by the features of that scale.
+  """
+  known = [pool(d, found, layer, power)[found.valid] for d, found in learn]
+  whitening = ops.fit_whitening(np.concatenate(known))
   queries = problem.queries
   first = np.stack([boxes[:1] for boxes in queries.truth.boxes])
   asked = Regions(first, np.ones(first.shape[:2], bool))
   query = ops.whiten(pool(queries, asked, layer, power)[:, 0], whitening)
-  vectors = ops.whiten(
-    pool(problem.database, database, layer, power), whitening
+  regions = join_regions([found for _, found in database])
+  vectors = np.concatenate(
+    [ops.whiten(pool(d, f, layer, power), whitening) for d, f in database], 1
   )
   count, most, dims = vectors.shape
-  scores = np.asarray(query) @ np.asarray(vectors).reshape(-1, dims).T
-  scores[:, ~database.valid.ravel()] = -np.inf
-  ids, boxes = np.repeat(np.arange(count), most), database.boxes.reshape(-1, 4)
+  scores = np.asarray(query) @ vectors.reshape(-1, dims).T
+  scores[:, ~regions.valid.ravel()] = -np.inf
+  ids, boxes = np.repeat(np.arange(count), most), regions.boxes.reshape(-1, 4)
   ranked = []
   for row in scores:
     found = retrieval.rank_images(row, ids)
@@ -272,6 +287,20 @@ def image_vectors(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     lambda k: _over(lambda x: ops.unit_rows(ops.rmac_vectors(x)), maps[k]),
     summed,
   )
+  if problem.enlarged is not None:
+    views = dict(zip(("database", "learn"), problem.enlarged, strict=True))
+
+    def two_scales(k, function):
+      parts = [maps[k]]
+      parts += [views[k].features["layer4"]] if k in views else []
+      rows = [_over(lambda x: ops.unit_rows(function(x)), x) for x in parts]
+      return np.concatenate(rows, 1)
+
+    for name, function in (
+      ("SPoC, 2 scales", lambda x: ops.spoc_pool(x)[None]),
+      ("R-MAC, 2 scales", ops.rmac_vectors),
+    ):
+      whitened(name, lambda k, f=function: two_scales(k, f), summed)
   labels = np.array([names[0] for names in problem.learn.truth.labels])
   found["Regional attention"] = attention_vectors(maps, labels)
   whitened(

@@ -10,6 +10,7 @@ from experiments.instance_search import (
   evaluate,
   methods,
   published,
+  reports,
   scores,
 )
 from vision_jax import weights
@@ -57,7 +58,8 @@ class ScoresTest(absltest.TestCase):
       features={}, logits=np.zeros((1, 2)), boxes=boxes,
       cells=np.zeros((1, 3, 2, 2)), scores=np.array([[3.0, 2.0, 1.0]]),
       valid=np.ones((1, 3), bool),
-      above_mean=np.array([[True, True, False]]), truth=_truth(), detections={},
+      above_mean=np.array([[True, True, False]]), truth=_truth(),
+      detections={}, side=16,
     )  # fmt: skip
     cuts = (describe.PAPER,)
     plain = methods.dasr_regions(described, cuts=cuts)
@@ -79,12 +81,34 @@ class ScoresTest(absltest.TestCase):
       **{k: [0.1, 0.2, 0.3] for k in ("by_size", "iou_by_size",
                                       "corloc_by_size")},
     }  # fmt: skip
-    options = evaluate.Options(curve=(0, 3))
     run = {"SPoC": row, "DASR": row, "DASR+VLAD": row}
-    text = evaluate.report_tables([run, run], options)
+    text = reports.report_tables([run, run], (0, 3))
     self.assertIn("| DASR | 8 | 0.500 ± 0.000 |", text)
     self.assertIn("0.419 / 0.558 / 0.699 / 0.629", text)
     self.assertIn("| DASR | 0.500 | 0.250 |", text)
+
+
+def test_what_is_measured_is_kept(tmp_path):
+  calls = []
+
+  def measure():
+    calls.append(1)
+    return {"DASR": {"all": 0.5}}
+
+  def run(name="tables_0", first=True, **changes):
+    options = evaluate.Options(**({"out": tmp_path} | changes))
+    before = len(calls)
+    record = evaluate.measured(options, name, measure, first=first)
+    assert record["found"] == {"DASR": {"all": 0.5}}
+    return len(calls) - before
+
+  assert run() == 1
+  assert run(seeds=(0, 2), parts=("tables",), write_readme=True) == 0
+  assert run(num_seeds=8) == 1
+  assert run() == 1
+  # SIFT and the curve are for the first set alone.
+  assert run("tables_2", seeds=(2,), sift=False) == 1
+  assert run("tables_2", first=False, seeds=(0, 2), curve=(0, 9)) == 0
 
 
 @pytest.mark.parametrize("layers", [(), (8,)])

@@ -22,8 +22,17 @@ def _canvas(image, settings):
   """The prepared picture on the smallest canvas, and its size."""
   prepared = rcnn.prepare_image(image, settings)
   size = prepared.shape[:2]
-  pad = [(0, -n % 32) for n in size]
-  return np.pad(prepared, [*pad, (0, 0)]), size
+  return _pad(prepared, [n + -n % 32 for n in size]), size
+
+
+def _pad(picture, size):
+  pad = [(0, n - old) for n, old in zip(size, picture.shape[:2], strict=True)]
+  return np.pad(picture, [*pad, (0, 0)])
+
+
+def _common(canvases):
+  """The canvas that holds all: ours are compiled once, and masked."""
+  return tuple(np.max([c.shape[:2] for c in canvases], axis=0).tolist())
 
 
 def _torchvision(net):
@@ -41,11 +50,13 @@ def _torchvision(net):
   return run
 
 
+_detect = jax.jit(rcnn.detect, static_argnums=0)
+
+
 def _ours(module, variables, canvas, size):
   """What we find, with candidates enough."""
   settings = dataclasses.replace(module.settings, num_candidates=4000)
-  detect = jax.jit(rcnn.detect, static_argnums=0)
-  found, exact = detect(
+  found, exact = _detect(
     module.clone(settings=settings), variables, canvas[None], np.array([size])
   )
   assert bool(exact.all())
@@ -63,12 +74,16 @@ def _compare(run, module, variables):
   pairs = []
   with jax.enable_x64(True):
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, "f8"), variables)
-    for size in SIZES:
-      canvas, inner = _canvas(blocks_image(rng, *size), module.settings)
-      canvas = np.float64(canvas)
+    images = [blocks_image(rng, *size) for size in SIZES]
+    canvases, inner = zip(
+      *(_canvas(image, module.settings) for image in images), strict=True
+    )
+    common = _common(canvases)
+    assert any(canvas.shape[:2] != common for canvas in canvases)
+    for canvas, size in zip(map(np.float64, canvases), inner, strict=True):
       picture = torch.from_numpy(canvas.transpose(2, 0, 1).copy())[None]
-      expected = {k: v.numpy() for k, v in run(picture, inner).items()}
-      found = _ours(module, variables, canvas, inner)
+      expected = {k: v.numpy() for k, v in run(picture, size).items()}
+      found = _ours(module, variables, _pad(canvas, common), size)
       assert found.boxes.dtype == np.float64
       assert len(expected["scores"]) >= 10
       assert len(set(expected["labels"])) >= min(module.num_classes - 1, 3)
@@ -141,10 +156,11 @@ def test_results_in_the_frame_of_the_picture(name, classes):
   """`predict`, and torchvision's postprocessing of what `detect` finds."""
   net, module, variables = build(name, num_classes=classes)
   rng = np.random.default_rng(1)
-  for size in SIZES:
-    image = blocks_image(rng, *size)
-    canvas, inner = _canvas(image, module.settings)
-    part = _ours(module, variables, canvas, inner)
+  images = [blocks_image(rng, *size) for size in SIZES]
+  canvases = [_canvas(image, module.settings) for image in images]
+  common = _common([canvas for canvas, _ in canvases])
+  for size, image, (canvas, inner) in zip(SIZES, images, canvases, strict=True):
+    part = _ours(module, variables, _pad(canvas, common), inner)
     detections = {"boxes": torch.tensor(part.boxes)}
     if part.masks is not None:
       detections["masks"] = torch.tensor(part.masks)[:, None]
@@ -154,7 +170,7 @@ def test_results_in_the_frame_of_the_picture(name, classes):
       points[..., 2] = 1
       detections["keypoints"] = torch.tensor(points)
     (expected,) = net.transform.postprocess([detections], [inner], [size])
-    (found,) = rcnn.predict(module, variables, [image])
+    (found,) = rcnn.predict(module, variables, [image], canvases=[common])
     np.testing.assert_array_equal(found["labels"], part.labels)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=2e-3)
     if part.masks is not None:

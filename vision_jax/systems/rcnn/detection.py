@@ -126,7 +126,7 @@ def detect(
   with mask_canvas(padded, canvas):
     maps = net.features(images)
     if proposals is None:
-      proposals = _propose(module, net.objectness(maps), canvas, sizes, padded)
+      proposals = propose(module, net.objectness(maps), canvas, sizes, padded)
 
   def pool(boxes: jax.Array, cells: int) -> jax.Array:
     look = functools.partial(pool_regions, module, cells=cells, canvas=canvas)
@@ -137,7 +137,7 @@ def detect(
     proposals, logits, deltas, sizes
   )
   if module.point_layers:
-    masks = _refine_masks(net, maps[0], found, padded, canvas)
+    masks = refine_point_masks(net, maps[0], found, padded, canvas)
     found = _with_masks(found, masks)
   elif module.mask_layers:
     masks = net.mask_logits(pool(found.boxes, MASK_CELLS))
@@ -162,7 +162,7 @@ def _with_masks(found: ops.Detections, logits: jax.Array) -> ops.Detections:
   )
 
 
-def _refine_masks(net, fine, found, padded, canvas) -> jax.Array:
+def refine_point_masks(net, fine, found, padded, canvas) -> jax.Array:
   """Mask logits [B, N, S, S] of PointRend, from the finest map."""
   limits = valid_cells(padded, fine.shape[1:3], canvas)
   down = jnp.arange(fine.shape[1])[None] < limits[:, :1]
@@ -185,7 +185,7 @@ def _refine_masks(net, fine, found, padded, canvas) -> jax.Array:
   )
 
 
-def _propose(module, found, canvas, sizes, padded) -> Proposals:
+def propose(module, found, canvas, sizes, padded) -> Proposals:
   """Proposals of every picture."""
   cells = [logits.shape[1:3] for logits, _ in found]
 
