@@ -4,6 +4,7 @@ PyTorch's images are channels-first or channels-last in memory, ours channels
 last. Every row checks that all contestants give the same numbers.
 """
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -57,14 +58,17 @@ def _with_torch(
   function: Callable[..., Any],
   arguments: Callable[[bool], tuple[Any, ...]],
   tolerance: float = 1e-4,
+  kornia: Callable[..., Any] | None = None,
 ) -> dict[str, Callable[[], Any]]:
-  """Eager, channels-last eager and compiled, checked."""
+  """Eager, channels-last eager and compiled, checked; kornia, if installed."""
   contestants = {"vision_jax": ours}
   for name, channels_last in (("eager", False), ("channels_last", True)):
     values = arguments(channels_last)
     contestants[f"torch {name}"] = lambda v=values: function(*v)
   compiled, values = torch.compile(function), arguments(False)
   contestants["torch compile"] = lambda: compiled(*values)
+  if kornia is not None and importlib.util.find_spec("kornia"):
+    contestants["kornia"] = lambda: kornia(*values)
   _check(contestants, tolerance)
   return contestants
 
@@ -119,7 +123,10 @@ def affine_grid(batch: int, size: int):
 
 
 def thin_plate_grid(batch: int, size: int):
-  """Positions of a spline of 16 control points, and their derivative."""
+  """Positions of a spline of 16 control points, and their derivative.
+
+  kornia's spline is another one: its kernels stand at the moved points.
+  """
   rng = np.random.default_rng(2)
   control = ops.control_lattice(4)
   values = (control + rng.normal(scale=0.1, size=(batch, 16, 2))).astype(
@@ -191,6 +198,13 @@ def soft_argmax(batch: int, size: int, joints: int):
     )
     return points.detach(), *torch.autograd.grad(points, scores, cotangent)
 
+  def kornia_run(scores, cotangent):
+    from kornia.geometry import subpix
+
+    scores = scores.requires_grad_()
+    points = subpix.spatial_soft_argmax2d(scores, normalized_coordinates=False)
+    return points.detach(), *torch.autograd.grad(points, scores, cotangent)
+
   jitted, inputs = jax.jit(run), jax.device_put((scores, cotangent))
   contestants = _with_torch(
     lambda: jax.block_until_ready(jitted(*inputs)),
@@ -199,6 +213,7 @@ def soft_argmax(batch: int, size: int, joints: int):
       _first(scores, channels_last),
       torch.from_numpy(cotangent),
     ),
+    kornia=kornia_run,
   )
   return contestants, {"bytes_moved": 2 * scores.nbytes}
 

@@ -48,7 +48,7 @@ class InfoTest(command_case.CommandCase):
     ):
       self.assertRegex(result.out, "(?m)^" + row)
     # A head, a line, and as many rows as there are weights.
-    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 8)
+    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 9)
 
   def test_bad_input(self):
     result = self.run_command("info")

@@ -53,6 +53,7 @@ BUNDLED: dict[str, dict[str, str]] = {
     "masks": "mask_rcnn_small.safetensors",
   },
   "pointrend_small": {"bundled": "pointrend_small.safetensors"},
+  "pointrend_rcnn_small": {"bundled": "pointrend_rcnn_small.safetensors"},
 }
 
 Model = tuple[nn.Module, dict[str, Any], WeightsMetadata]
