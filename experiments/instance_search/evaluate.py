@@ -144,8 +144,15 @@ class Bench:
     )
 
   def _enlarge(self, rows, text):
+    # The paper's cut alone, which is the first of `CUTS` too.
     return describe.describe(
-      self.module, self.variables, rows, self.config, scale=2, text=text
+      self.module,
+      self.variables,
+      rows,
+      self.config,
+      cuts=(describe.PAPER,),
+      scale=2,
+      text=text,
     )
 
   def problem(self, seed: int, num_distractors: int) -> methods.Problem:
