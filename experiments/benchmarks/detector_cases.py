@@ -1,4 +1,4 @@
-"""Mask R-CNN and PointRend stage by stage, on one picture.
+"""Detectors: YOLOv3, Mask R-CNN and PointRend stage by stage, a train step.
 
 The compiled NMS and RoIAlign of torchvision may be missing where this is run
 (tests/parity/torchvision_shim.py stands in for them). Hence PyTorch stands
@@ -9,15 +9,20 @@ ours alone.
 
 import copy
 import functools
+import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
 
-from vision_jax import weights
-from vision_jax.systems import rcnn
+from vision_jax import train, weights
+from vision_jax.nn import layer_table
+from vision_jax.systems import rcnn, yolo
 from vision_jax.systems.rcnn import detection
 
 __all__ = ["CASES"]
@@ -155,7 +160,91 @@ def detector_stage(name: str, stage: str, size: tuple[int, int]):
   return contestants, {}
 
 
+def yolo_forward(size: int):
+  """The maps of YOLOv3 before its boxes, one picture."""
+  from tests.parity import torch_yolo
+
+  module = yolo.MODELS["yolov3"](80)
+  variables = weights.random_variables(module, seed=0)
+  image = np.random.default_rng(1).random((1, size, size, 3), np.float32)
+  run = jax.jit(lambda v, x: module.apply(v, x)[0])
+  given = jax.device_put((variables, image))
+  ours = lambda: jax.block_until_ready(run(*given))  # noqa: E731
+  program = torch_yolo.DarknetProgram(torch_yolo.yolov3(80))
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "yolov3.weights"
+    weights.write_darknet(
+      path,
+      weights.variables_to_state_dict(module, variables),
+      weights.darknet_layers(module),
+    )
+    header = weights.read_darknet_header(path)
+    program.load(np.fromfile(path, "<f4", offset=header.size))
+  contestants: dict[str, Callable[[], Any]] = {"vision_jax": ours}
+  tensor = torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
+  for name, layout in (
+    ("eager", torch.contiguous_format),
+    ("channels_last", torch.channels_last),
+  ):
+    network = copy.deepcopy(program).to(memory_format=layout)
+    value = tensor.to(memory_format=layout)
+    contestants[f"torch {name}"] = functools.partial(network, value)
+  contestants["torch compile"] = functools.partial(
+    torch.compile(network), value
+  )
+  for a, b in zip(
+    _values(contestants["torch eager"]()), _values(ours()), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max())
+  flops = sum(r.flops for r in layer_table(module, image_size=(size, size)))
+  return contestants, {"flops": flops}
+
+
+def train_step(name: str, rows: int, size: int):
+  """One update of a detector; torchvision's needs its missing kernels."""
+  module = rcnn.MODELS[name]()
+  variables = weights.random_variables(module, seed=0)
+  rng = np.random.default_rng(0)
+  corners = rng.uniform(0, 0.6 * size, (rows, 8, 2))
+  boxes = np.concatenate(
+    [corners, corners + rng.uniform(0.1, 0.4, (rows, 8, 2)) * size], -1
+  ).astype(np.float32)
+  line = np.arange(size) + 0.5
+  inside = (line > boxes[..., :2, None]) & (line < boxes[..., 2:, None])
+  batch = {
+    "image": rng.random((rows, size, size, 3), np.float32),
+    "boxes": boxes,
+    "labels": rng.integers(1, 80, (rows, 8)).astype(np.int32),
+    "masks": inside[..., 1, :, None] & inside[..., 0, None, :],
+  }
+  tx = optax.sgd(0.02, 0.9)
+  step = train.make_step(
+    functools.partial(rcnn.loss, module.clone(axis_name="batch")),
+    tx,
+    devices=jax.devices()[:1],
+  )
+  state = train.create_state(
+    variables["params"], variables["batch_stats"], tx, jax.random.key(0)
+  )
+  batch = jax.tree.map(jnp.asarray, batch)
+
+  def ours() -> Any:
+    nonlocal state
+    state, metrics = step(state, batch)
+    return jax.block_until_ready(metrics)
+
+  return {"vision_jax": ours}, {}
+
+
 CASES: dict[str, Callable[[], Any]] = {
+  "YOLOv3 forward, 416 x 416": lambda: yolo_forward(416),
+  "Mask R-CNN R50 train step, 2 x 512 x 512": (
+    lambda: train_step("maskrcnn_resnet50_fpn", 2, 512)
+  ),
+  "Faster R-CNN small train step, 16 x 128 x 128": (
+    lambda: train_step("rcnn_small", 16, 128)
+  ),
+} | {
   f"{title}, {stage}, {size[0]} x {size[1]}": functools.partial(
     detector_stage, name, stage, size
   )

@@ -22,11 +22,9 @@ import tyro
 from experiments.pretrain import (
   instance_classes,
   point_contrast,
-  shape_classes,
   texture_classes,
 )
 from experiments.pretrain.configs import (
-  resnet14_small,
   resnet_small,
   resnet_small_instances,
   vgg_small,
@@ -34,17 +32,13 @@ from experiments.pretrain.configs import (
 from vision_jax import bench, train, weights
 
 Config = (
-  point_contrast.Config
-  | texture_classes.Config
-  | instance_classes.Config
-  | shape_classes.Config
+  point_contrast.Config | texture_classes.Config | instance_classes.Config
 )
 # Settings -> what is learned, the file of configs/.
 TASKS: dict[type, tuple[Any, Any]] = {
   point_contrast.Config: (point_contrast, vgg_small),
   texture_classes.Config: (texture_classes, resnet_small),
   instance_classes.Config: (instance_classes, resnet_small_instances),
-  shape_classes.Config: (shape_classes, resnet14_small),
 }
 
 
@@ -199,14 +193,6 @@ def train_resnet_small_instances(
   train_and_evaluate(config, run)
 
 
-def train_resnet14_small(
-  run: tyro.conf.OmitArgPrefixes[Run],
-  config: shape_classes.Config = resnet14_small.get_config(),  # noqa: B008
-) -> None:
-  """Classes of single shapes; what the small detectors begin with."""
-  train_and_evaluate(config, run)
-
-
 if __name__ == "__main__":
   bench.set_cpu_flags()
   tyro.extras.subcommand_cli_from_dict(
@@ -214,7 +200,6 @@ if __name__ == "__main__":
       "vgg_small": train_vgg_small,
       "resnet_small": train_resnet_small,
       "resnet_small_instances": train_resnet_small_instances,
-      "resnet14_small": train_resnet14_small,
     },
     prog="python -m experiments.pretrain.train",
     description=__doc__,

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.pretrain import (
-  evaluate,
-  point_contrast,
-  shape_classes,
-  train,
-)
+from experiments.pretrain import evaluate, point_contrast, train
 from experiments.pretrain.configs import (
-  resnet14_small,
   resnet_small,
   resnet_small_instances,
   vgg_small,
@@ -27,7 +21,7 @@ from vision_jax.nn import backbones
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "config", [vgg_small, resnet_small, resnet_small_instances, resnet14_small]
+  "config", [vgg_small, resnet_small, resnet_small_instances]
 )
 def test_tiny_run_writes_weights_that_load(config, tmp_path, quick_compile):
   run = train.Run(workdir=tmp_path, tiny=True, progress=False)
@@ -77,21 +71,6 @@ class ViewsTest(chex.TestCase):
     chex.assert_trees_all_equal(first(3), again(3))
     self.assertTrue((first(3)["index"] == np.arange(24, 32)).all())
     self.assertTrue((first(2)["regions"] != first(3)["regions"]).any())
-
-
-class ShapesTest(chex.TestCase):
-  def test_objects_are_cut_out(self):
-    image = np.full((60, 80, 3), 50, np.uint8)
-    image[20:40, 60:70] = 250
-    box = np.array([60, 20, 70, 40], np.float32)
-    found = shape_classes.cut_out(image, box, enlarge=2, size=40)
-    # Twice the longer side, 40 pixels: columns 45 to 85, the last 5 outside.
-    expected = np.full((40, 40, 3), 50, np.uint8)
-    expected[10:30, 15:25], expected[:, 35:] = 250, 0
-    np.testing.assert_array_equal(found, expected)
-    half = shape_classes.cut_out(image, box, enlarge=2, size=20)
-    means = expected.reshape(20, 2, 20, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(half[:, :17], means[:, :17], atol=1)
 
 
 class EvaluateTest(chex.TestCase):
