@@ -6,6 +6,7 @@ carries that class alone; the masks are the same, which every row checks.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -40,10 +41,10 @@ def _head(
   """Parameters of a head of points whose scores have unit size."""
   params, width = {}, channels + classes
   for k in (1, 2, 3):
-    kernel = _random(rng, width, 256) * np.sqrt(2 / width)
+    kernel = _random(rng, width, 256) * math.sqrt(2 / width)
     params[f"fc{k}"] = {"kernel": kernel, "bias": _random(rng, 256)}
     width = 256 + (classes if each else 0)
-  kernel = _random(rng, width, classes) / np.sqrt(width)
+  kernel = _random(rng, width, classes) / math.sqrt(width)
   params["predictor"] = {"kernel": kernel, "bias": _random(rng, classes)}
   return params
 

@@ -35,6 +35,15 @@ class SearchTest(parameterized.TestCase):
     np.testing.assert_array_equal(got.rows, rows)
     np.testing.assert_allclose(got.scores, scores, rtol=1e-5)
 
+  @parameterized.parameters(1, 8)
+  def test_long_rows(self, devices):
+    q, x = _data(300, dims=exact_search._LONG)
+    database = retrieval.place_database(x, devices=jax.devices()[:devices])
+    got = retrieval.search(q, database, top_k=20)
+    rows, scores = _sorted(q, x, 20)
+    np.testing.assert_array_equal(got.rows, rows)
+    np.testing.assert_allclose(got.scores, scores, rtol=1e-4)
+
   @parameterized.parameters(False, True)
   def test_in_parts(self, ties):
     q, x = _data(5000, ties=ties)
