@@ -194,7 +194,10 @@ def semantic_subdivision(
   rng = np.random.default_rng(1)
   end = (16 * start[0], 16 * start[1])
   fine = _smooth(rng, (4 * start[0], 4 * start[1]), 256)
-  coarse = _smooth(rng, start, classes) * 2
+  # Noise, because cells of equal doubt may be taken in any order.
+  coarse = 2 * _smooth(rng, start, classes) + 0.1 * _random(
+    rng, *start, classes
+  )
   params = _head(rng, 256, classes, False)
   head = nn.PointHead(classes, coarse_each_layer=False)
   sizes = ops.subdivision_sizes(start, end)
