@@ -10,12 +10,11 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
 from vision_jax import nn, ops, weights
-from vision_jax.systems import deeplab
+from vision_jax.systems import deeplab, pointrend
 
 _F = torch.nn.functional
 _STEP_POINTS = 784
@@ -130,25 +129,21 @@ def instance_subdivision(num_boxes: int, classes: int = 80):
   labels = rng.integers(0, classes, num_boxes).astype(np.int32)
   params = _head(rng, 256, classes, True)
   head = nn.PointHead(classes)
-  sizes = ops.subdivision_sizes((7, 7), (224, 224))
 
   @jax.jit
   def run(params, features, boxes, coarse, labels):
-    def one(box, coarse, label):
-      def evaluate(points):
-        fine = ops.point_sample(features, ops.points_in_boxes(points, box))
-        seen = ops.point_sample(coarse, points)
-        return head.apply({"params": params}, fine, seen, label)
-
-      return ops.refine(
-        jnp.take(coarse, label, axis=-1)[..., None],
-        evaluate,
-        sizes,
-        num_points=_STEP_POINTS,
-        uncertainty=ops.binary_uncertainty,
-      ).logits[..., 0]
-
-    return jax.vmap(one)(boxes, coarse, labels)
+    evaluate = functools.partial(head.apply, {"params": params})
+    # Boxes of the unit frame, in which the picture is of size one.
+    return pointrend.refine_masks(
+      evaluate,
+      features,
+      coarse,
+      boxes,
+      labels,
+      (1, 1),
+      side=224,
+      num_points=_STEP_POINTS,
+    )
 
   inputs = jax.device_put((params, features, boxes, coarse, labels))
   ours = lambda: jax.block_until_ready(run(*inputs))  # noqa: E731
