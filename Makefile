@@ -50,7 +50,8 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 
 parity: $(VENV)/installed-torch
-	XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest --override-ini addopts= -q tests/parity $(ARGS)
+	XLA_FLAGS="$$XLA_FLAGS" OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	  --override-ini addopts= -q -n 2 tests/parity $(ARGS)
 
 bench: $(VENV)/installed-torch
 	$(BIN)/python -m experiments.benchmarks.run $(ARGS)
