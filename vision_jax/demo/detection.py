@@ -50,8 +50,12 @@ def _recall(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Intersection over union, [N, M]."""
-  return np.asarray(ops.box_iou(jnp.asarray(boxes), jnp.asarray(others)))
+  """Intersection over union, [N, M]; padded, since each shape is compiled."""
+  a, b = (
+    jnp.asarray(np.pad(x, ((0, -len(x) % 256), (0, 0))))
+    for x in (boxes, others)
+  )
+  return np.asarray(ops.box_iou(a, b))[: len(boxes), : len(others)]
 
 
 def _strongest(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
