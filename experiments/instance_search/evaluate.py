@@ -121,10 +121,8 @@ class Bench:
     return self._describe(self.learn_rows, "to learn from")
 
   @functools.cached_property
-  def learn_enlarged(self) -> describe.Described | None:
+  def learn_enlarged(self) -> describe.Described:
     """The same at twice the size."""
-    if not self.options.two_scales or "tables" not in self.options.parts:
-      return None
     return self._enlarge(self.learn_rows, "to learn from, enlarged")
 
   @functools.cached_property
@@ -132,7 +130,7 @@ class Bench:
     """What `choose_cut` chooses."""
     return choose_cut(self)
 
-  def _describe(self, rows, text, config=None, cuts=describe.CUTS):
+  def _describe(self, rows, text, config=None, cuts=describe.CUTS, scale=1):
     return describe.describe(
       self.module,
       self.variables,
@@ -140,36 +138,32 @@ class Bench:
       config or self.config,
       cuts=cuts,
       detectors=self.detectors if config is None else None,
+      scale=scale,
       text=text,
     )
 
   def _enlarge(self, rows, text):
-    # The paper's cut alone, which is the first of `CUTS` too.
-    return describe.describe(
-      self.module,
-      self.variables,
-      rows,
-      self.config,
-      cuts=(describe.PAPER,),
-      scale=2,
-      text=text,
-    )
+    # The paper's cut alone, which is the first of `CUTS` too; no detectors.
+    return self._describe(rows, text, self.config, (describe.PAPER,), scale=2)
 
   def problem(self, seed: int, num_distractors: int) -> methods.Problem:
     """Database and queries of a seed."""
     rows = benchmark.records(seed, self.options.preset, num_distractors)
-    enlarged = None
-    if self.learn_enlarged is not None:
-      text = f"database {seed}, enlarged"
-      enlarged = self._enlarge(rows["database"], text), self.learn_enlarged
     return methods.Problem(
       self._describe(rows["database"], f"database {seed}"),
       self._describe(rows["query"], f"queries {seed}"),
       describe.crops(self.module, self.variables, rows["query"], self.config),
       self.learn,
       self.kernel,
-      enlarged,
     )
+
+  def with_enlarged(
+    self, problem: methods.Problem, seed: int, num_distractors: int
+  ) -> methods.Problem:
+    """The problem with what is seen at twice the size."""
+    rows = benchmark.records(seed, self.options.preset, num_distractors)
+    database = self._enlarge(rows["database"], f"database {seed}, enlarged")
+    return problem._replace(enlarged=(database, self.learn_enlarged))
 
   def small_problem(self, seed: int, **changes: Any) -> methods.Problem:
     """A quarter of the set, no distractors, under other settings of DASR."""
@@ -248,6 +242,8 @@ def run_tables(
   bench: Bench, problem: methods.Problem, seed: int, *, first: bool
 ) -> dict[str, dict[str, Any]]:
   """Every row on one set: name -> numbers; some on the first set alone."""
+  if bench.options.two_scales:
+    problem = bench.with_enlarged(problem, seed, bench.options.num_distractors)
   database, side = problem.database, bench.size
   rankings: dict[str, tuple[list[methods.Ranked], int]] = {}
   found = {}
@@ -259,23 +255,20 @@ def run_tables(
       methods.search_vectors(queries, vectors, side), queries.shape[1]
     )  # fmt: skip
   sources = _sources(bench, bench.cut)
-  views = [((database,), (problem.learn,), "")]
+  pairs = [(database, problem.learn)]
   if problem.enlarged is not None:
-    pairs = (
-      (a, b)
-      for a, b in zip((database, problem.learn), problem.enlarged, strict=True)
-    )
-    views.append((*pairs, ", 2 scales"))
+    pairs.append(problem.enlarged)
   for name, source in sources.items():
-    for seen, learn, text in views:
-      if text and name not in TWO_SCALES:
-        continue
-      parts = [(d, source(d)) for d in seen]
-      rankings[name + text] = methods.search_regions(
-        problem, parts, [(d, source(d)) for d in learn]
-      )
-      regions = methods.join_regions([regions for _, regions in parts])
-      found[name + text] = {
+    scales = len(pairs) if name in TWO_SCALES else 1
+    seen, learn = (
+      [(d, source(d)) for d in part]
+      for part in zip(*pairs[:scales], strict=True)
+    )
+    for n in range(1, scales + 1):
+      row = name if n == 1 else f"{name}, {n} scales"
+      rankings[row] = methods.search_regions(problem, seen[:n], learn[:n])
+      regions = methods.join_regions([regions for _, regions in seen[:n]])
+      found[row] = {
         "regions": float(regions.valid.sum(1).mean()),
         "best_region_iou": scores.best_overlap(regions, database.truth),
         "best_region_hull": scores.best_overlap(
