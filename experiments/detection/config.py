@@ -55,7 +55,8 @@ class Optimizer:
     schedule: as `train.make_schedule` has it.
     warmup_steps: updates of the warm-up, by a straight line.
     milestones: updates after which "step" multiplies the rate by 0.1.
-    momentum: of "sgd".
+    momentum: of "sgd" and "muon", beta 1 of "adamw".
+    nesterov: Nesterov's form of it.
     weight_decay: factor of the decay.
     clip_norm: largest norm of the gradient, or None.
     factors: (path of parameters, factor of the rate); 0 freezes.
@@ -67,6 +68,7 @@ class Optimizer:
   warmup_steps: int = 200
   milestones: tuple[int, ...] = ()
   momentum: float = 0.9
+  nesterov: bool = False
   weight_decay: float = 0.05
   clip_norm: float | None = None
   factors: tuple[tuple[str, float], ...] = ()

@@ -42,6 +42,7 @@ def make_optimizer(config: Config) -> Any:
     options.name,
     schedule,
     momentum=options.momentum,
+    nesterov=options.nesterov,
     weight_decay=options.weight_decay,
     clip_norm=options.clip_norm,
     factors=dict(options.factors) or None,

@@ -76,9 +76,18 @@ class MakeScheduleTest(chex.TestCase):
 def make_params(seed=0):
   rng = np.random.default_rng(seed)
   return {
-    "kernel": rng.normal(size=(4, 3)).astype(np.float32),
+    "kernel": rng.normal(size=(2, 2, 3)).astype(np.float32),
     "bias": rng.normal(size=(3,)).astype(np.float32),
   }
+
+
+def orthogonal(matrix):
+  """Five steps of Muon's quintic iteration (Jordan et al. 2024), float64."""
+  x = matrix / np.linalg.norm(matrix)
+  for _ in range(5):
+    gram = x @ x.T
+    x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+  return x
 
 
 def reference(name, params, grads, rate, *, mu, nesterov, wd, all_, clip, b2):
@@ -102,11 +111,19 @@ def reference(name, params, grads, rate, *, mu, nesterov, wd, all_, clip, b2):
       else:
         first[k] = mu * first[k] + (1 - mu) * g
         second[k] = b2 * second[k] + (1 - b2) * g**2
-        eps = 1e-6 if name == "lamb" else 1e-8
-        update = (first[k] / (1 - mu**t)) / (
-          np.sqrt(second[k] / (1 - b2**t)) + eps
-        )
-        if name in ("adamw", "lamb"):
+        mean = first[k] / (1 - mu**t)
+        if nesterov:  # Dozat (2016): the average of one step later
+          mean = mu * first[k] / (1 - mu ** (t + 1)) + (1 - mu) * g / (
+            1 - mu**t
+          )
+        if name == "muon" and k == "kernel":
+          rows = mean.reshape(-1, mean.shape[-1])
+          update = 0.2 * math.sqrt(max(rows.shape)) * orthogonal(rows)
+          update = update.reshape(mean.shape)
+        else:
+          eps = 1e-6 if name == "lamb" else 1e-8
+          update = mean / (np.sqrt(second[k] / (1 - b2**t)) + eps)
+        if name in ("adamw", "lamb", "muon"):
           update = update + decay * p
         if name == "lamb":
           update = update * np.linalg.norm(p) / np.linalg.norm(update)
@@ -119,10 +136,12 @@ class MakeOptimizerTest(chex.TestCase):
     ("sgd", {}),
     ("sgd", {"nesterov": True, "decay_all": True}),
     ("adam", {}),
-    ("adamw", {"decay_all": True}),
+    ("adamw", {"decay_all": True, "nesterov": True}),
     ("lamb", {}),
     ("lars", {"nesterov": True}),
     ("lars", {"decay_all": True}),
+    ("muon", {}),
+    ("muon", {"nesterov": True}),
   )
   def test_equals_a_loop(self, name, settings):
     rate, mu, wd, b2, clip = 0.05, 0.8, 0.3, 0.9, 2.5
@@ -175,7 +194,7 @@ class MakeOptimizerTest(chex.TestCase):
 
   def test_errors(self):
     with self.assertRaisesRegex(
-      KeyError, "adam, adamw, lamb, lars, sgd, got 'rmsprop'"
+      KeyError, "adam, adamw, lamb, lars, muon, sgd, got 'rmsprop'"
     ):
       train.make_optimizer("rmsprop", 0.1)
     for settings, message in (

@@ -21,7 +21,7 @@ __all__ = [
   "scale_by_path",
 ]
 
-OPTIMIZERS = ("adam", "adamw", "lamb", "lars", "sgd")
+OPTIMIZERS = ("adam", "adamw", "lamb", "lars", "muon", "sgd")
 SCHEDULES = ("constant", "cosine", "linear", "poly", "step")
 
 
@@ -152,15 +152,19 @@ def make_optimizer(
   In this order: gradients are clipped by their norm over all trained
   parameters; "sgd" and "adam" add `weight_decay` times the parameter to the
   gradient (torch's SGD and Adam); the optimizer named makes the update, where
-  "adamw", "lamb" and "lars" have their own, decoupled or normalised, decay;
-  `factors` scale it (`scale_by_path`), decay included.
+  "adamw", "lamb", "lars" and "muon" have their own, decoupled or normalised,
+  decay; `factors` scale it (`scale_by_path`), decay included.
+
+  "muon" makes the momentum of each kernel orthogonal, as a matrix of all axes
+  but the last by the last; what `decay_mask` leaves out follows "adamw". The
+  updates have the size of AdamW's, so that learning rate and decay carry over.
 
   Args:
-    name: "sgd", "adam", "adamw", "lamb" or "lars".
+    name: "sgd", "adam", "adamw", "lamb", "lars" or "muon".
     learning_rate: a number, or a schedule (`make_schedule`).
     momentum: momentum of "sgd" and "lars", beta 1 of the others, in [0, 1).
     nesterov: Nesterov's form of the momentum; not for "lamb".
-    b2: beta 2 of "adam", "adamw" and "lamb", in [0, 1).
+    b2: beta 2 of "adam", "adamw", "lamb" and "muon", in [0, 1).
     eps: what they and "lars" add to a denominator; None means 1e-8, for "lamb"
       1e-6 and for "lars" 0.
     weight_decay: at least 0.
@@ -191,7 +195,8 @@ def make_optimizer(
   Source:
     SGD and Adam with the conventions of torch.optim; AdamW: Loshchilov and
     Hutter (arXiv 1711.05101); LAMB: You et al. (arXiv 1904.00962); LARS: You et
-    al. (arXiv 1708.03888). All of them are optax's.
+    al. (arXiv 1708.03888); Muon: Jordan et al. (2024), with the size of the
+    updates of Liu et al. (arXiv 2502.16982, equation 4). All are optax's.
   """
   _check_name("make_optimizer", name, OPTIMIZERS)
   if not callable(learning_rate):
@@ -234,6 +239,22 @@ def make_optimizer(
     parts.append(
       optax.lamb(learning_rate, **adam, weight_decay=weight_decay, mask=mask)
     )
+  elif name == "muon":
+    parts.append(
+      optax.contrib.muon(
+        learning_rate,
+        beta=momentum,
+        eps=1e-8 if eps is None else eps,
+        weight_decay=weight_decay,
+        weight_decay_mask=mask,
+        nesterov=nesterov,
+        adam_b1=momentum,
+        adam_b2=b2,
+        adam_weight_decay=weight_decay if decay_all else 0.0,
+        muon_weight_dimension_numbers=_as_matrices,
+        consistent_rms=0.2,
+      )
+    )
   else:
     parts.append(
       optax.lars(
@@ -275,6 +296,18 @@ def decay_mask(params: Any) -> Any:
     return len(leaf.shape) > 1 and name not in ("bias", "scale")
 
   return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def _as_matrices(params: Any) -> Any:
+  """The axes by which Muon reads each kernel as a matrix; None: not at all."""
+
+  def axes(kernel: bool, leaf: Any) -> Any:
+    if not kernel:
+      return None
+    *rows, columns = range(leaf.ndim)
+    return optax.contrib.MuonDimensionNumbers(tuple(rows), (columns,))
+
+  return jax.tree.map(axes, decay_mask(params), params)
 
 
 class _PathTransformation(optax.GradientTransformationExtraArgs):
