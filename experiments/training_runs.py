@@ -5,7 +5,7 @@ import json
 import pathlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ import tyro
 from flax import traverse_util
 
 from vision_jax import data, nn, train, weights
+from vision_jax.cli.parsing import parse_options
 from vision_jax.train import distributed
 
 __all__ = [
@@ -353,12 +354,13 @@ def find_set(
     directory: folder of data sets.
     variant: the builder's config, where the set is generated.
     num_examples: of each split of a tiny set.
-    tiny: whether the tiny set is meant, in a folder of its own.
+    tiny: whether the tiny set is meant, in a folder of its own; sets that are
+      not generated have none, and are where they always are.
     generated: whether to draw what is missing.
   """
-  folder = pathlib.Path(directory) / ("tiny" if tiny else "")
   if not generated:
-    return folder / name
+    return pathlib.Path(directory) / name
+  folder = pathlib.Path(directory) / ("tiny" if tiny else "")
 
   def draw() -> str:
     path = data.prepare_generated(
@@ -377,7 +379,8 @@ def run_command(
   description: str | None,
   configs: ModuleType,
   train_and_evaluate: Callable[[Any, Run], Any],
-) -> None:
+  args: Sequence[str] | None = None,
+) -> Any:
   """Command line: one subcommand for each file of a package of configs.
 
   Args:
@@ -385,20 +388,29 @@ def run_command(
     description: of the command.
     configs: has CONFIGS, SUMMARIES and tiny.
     train_and_evaluate: what a subcommand does with its config.
+    args: words of the command line; those of the process if None.
+
+  Returns:
+    What `train_and_evaluate` returns.
   """
 
-  def command(name: str, config: Any) -> Callable[..., None]:
-    def run(
+  def command(name: str, config: Any) -> Callable[..., Callable[[], Any]]:
+    def choose(
       run: tyro.conf.OmitArgPrefixes[Run],
       config: type(config) = config,  # type: ignore[valid-type]
-    ) -> None:
-      train_and_evaluate(configs.tiny(config) if run.tiny else config, run)
+    ) -> Callable[[], Any]:
+      chosen = configs.tiny(config) if run.tiny else config
+      return lambda: train_and_evaluate(chosen, run)
 
-    run.__doc__ = configs.SUMMARIES[name]
-    return run
+    choose.__doc__ = configs.SUMMARIES[name]
+    return choose
 
-  tyro.extras.subcommand_cli_from_dict(
-    {name: command(name, config) for name, config in configs.CONFIGS.items()},
-    prog=prog,
-    description=description,
-  )
+  def parse(words: Sequence[str]) -> Callable[[], Any]:
+    return tyro.extras.subcommand_cli_from_dict(
+      {name: command(name, config) for name, config in configs.CONFIGS.items()},
+      prog=prog,
+      description=description,
+      args=words,
+    )
+
+  return parse_options(parse, args)()

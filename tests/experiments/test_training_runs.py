@@ -7,8 +7,15 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.classification import configs as classification
 from experiments.detection import configs
-from experiments.training_runs import begin_from, command_of, load_variables
+from experiments.training_runs import (
+  begin_from,
+  command_of,
+  find_set,
+  load_variables,
+  run_command,
+)
 from vision_jax import weights
 from vision_jax.nn import backbones
 from vision_jax.systems import pointrend, rcnn
@@ -120,3 +127,44 @@ def test_the_command_says_what_differs():
 def test_strangers_are_refused():
   with pytest.raises(ValueError, match="must share parameters"):
     begin_from(_of(rcnn.rcnn_small(), 0), _of(backbones.alexnet(3), 1))
+
+
+def test_a_command_line_becomes_settings():
+  found = run_command(
+    "x",
+    None,
+    classification,
+    lambda config, run: (config, run),
+    ["mnist", "--workdir", "w", "--config.data.size", "20", "--tiny"],
+  )
+  config = classification.CONFIGS["mnist"]
+  config = dataclasses.replace(
+    config, data=dataclasses.replace(config.data, size=20)
+  )
+  assert found[0] == classification.tiny(config)
+  assert found[1].workdir == "w"
+
+
+def test_unknown_options_list_those_of_the_subcommand(capsys):
+  words = ["generated_textures", "--workdir", "w", "--foo", "3", "--epochs=2"]
+  with pytest.raises(SystemExit) as left:
+    run_command("x", None, classification, lambda *_: 1 / 0, words)
+  assert left.value.code == 2
+  _, text = capsys.readouterr()
+  assert "--epochs is unknown; near it: --config.epochs" in text
+  listed = text.partition("options of generated_textures: ")[2]
+  for name in ("--tensorboard", "--config.data.augment", "--config.epochs"):
+    assert name in listed
+
+
+def test_only_generated_sets_have_tiny_ones(tmp_path):
+  path = find_set("mnist", tmp_path, variant=None, tiny=True, generated=False)
+  assert path == tmp_path / "mnist"
+  path = find_set(
+    "generated_textures",
+    tmp_path,
+    variant=None,
+    num_examples={"test": 2},
+    tiny=True,
+  )
+  assert path.is_relative_to(tmp_path / "tiny" / "generated_textures")

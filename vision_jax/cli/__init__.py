@@ -22,6 +22,7 @@ from vision_jax.cli.detect import DetectOptions
 from vision_jax.cli.info import InfoOptions
 from vision_jax.cli.keypoints import KeypointsOptions
 from vision_jax.cli.match import MatchOptions
+from vision_jax.cli.parsing import parse_options
 from vision_jax.cli.prepare import PrepareOptions
 from vision_jax.cli.saliency import SaliencyOptions
 from vision_jax.cli.search import SearchOptions
@@ -65,20 +66,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> cli.main(["info", "no_such_model"])
     2
   """
-  options: Any = tyro.cli(
-    _Command,
-    prog="vision-jax",
-    description=(
-      "Points, regions and warps of pretrained networks. Each command has"
-      " its own --help."
-    ),
-    args=argv,
-    config=(
-      tyro.conf.FlagCreatePairsOff,
-      tyro.conf.OmitSubcommandPrefixes,
-      tyro.conf.OmitArgPrefixes,
-    ),
-  )
+
+  def parse(words: Sequence[str]) -> Any:
+    return tyro.cli(
+      _Command,
+      prog="vision-jax",
+      description=(
+        "Points, regions and warps of pretrained networks. Each command has"
+        " its own --help."
+      ),
+      args=words,
+      config=(
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.OmitSubcommandPrefixes,
+        tyro.conf.OmitArgPrefixes,
+      ),
+    )
+
+  options = parse_options(parse, argv)
   from vision_jax import bench  # after --help, which needs no NumPy
 
   bench.set_cpu_flags()
