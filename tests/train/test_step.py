@@ -163,6 +163,28 @@ class StepTest(chex.TestCase):
     self.assertEqual(metrics["a"].dtype, jnp.float32)
     self.assertEqual(float(metrics["sum"]), 2048.0)
 
+  @parameterized.parameters(*BACKENDS)
+  def test_statistics_are_averaged_and_kept_to_the_bit(self, backend):
+    """The sum of N equal numbers by N is another number, where it rounds."""
+
+    def loss_fn(params, batch_stats, batch, key):
+      own = batch["y"].mean() + 0 * batch_stats["own"]
+      stats = {"kept": batch_stats["kept"], "own": own}
+      return {"a": (params["w"].sum(), 1)}, {"batch_stats": stats}
+
+    kept = np.random.default_rng(1).normal(size=200).astype(np.float32)
+    params, tx = {"w": jnp.zeros(3)}, optax.sgd(0.1)
+    stats = {"kept": jnp.asarray(kept), "own": jnp.float32(3.0)}
+    state = train.create_state(params, stats, tx, jax.random.key(0))
+    batch = linear_batch()
+    step = train.make_step(loss_fn, tx, backend=backend)
+    for _ in range(3):
+      state, _ = step(state, batch)
+    np.testing.assert_array_equal(state.batch_stats["kept"], kept)
+    np.testing.assert_allclose(
+      state.batch_stats["own"], batch["y"].mean(), rtol=1e-5
+    )
+
   def test_key_is_that_of_run_and_step(self):
     def loss_fn(params, batch_stats, batch, key):
       draw = jax.random.uniform(key)

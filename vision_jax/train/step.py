@@ -230,7 +230,7 @@ def _make_update(
     grads = jax.lax.pmean(grads, axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    stats = _mean_stats(stats, axis_name)
+    stats = _mean_stats(stats, state.batch_stats, axis_name)
     ema = state.ema
     if ema_decay is not None:
       rate = jnp.asarray(1.0 - ema_decay)
@@ -422,10 +422,14 @@ def _summed(tree: Any) -> Any:
   return jax.tree.map(lambda a: a.sum(0), tree)
 
 
-def _mean_stats(stats: Any, axis_name: str) -> Any:
-  """Running statistics, averaged over the devices, in their dtypes."""
-  mean = jax.lax.pmean(stats, axis_name)
-  return jax.tree.map(lambda m, s: m.astype(s.dtype), mean, stats)
+def _mean_stats(new: Any, old: Any, axis_name: str) -> Any:
+  """Running statistics, averaged over the devices, in their dtypes.
+
+  The changes are averaged: statistics that did not change keep their bits,
+  which the mean of equal numbers does not promise.
+  """
+  changes = jax.lax.pmean(jax.tree.map(lambda n, o: n - o, new, old), axis_name)
+  return jax.tree.map(lambda c, o: o + c.astype(o.dtype), changes, old)
 
 
 def _moved(averages: Any, new: Any, rate: Any) -> Any:
