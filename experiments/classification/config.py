@@ -87,6 +87,8 @@ class Config:
     data: the pictures.
     optimizer: the updates.
     epochs: how often the training pictures are gone through.
+    num_steps: updates instead, over which warm-up and milestones keep their
+      share of `epochs`; None is as many as the epochs have.
     batch_size: pictures of an update, over all devices and processes.
     accumulate: parts that a device's share is cut into, one after the other.
     label_smoothing: share of the target spread over all classes.
@@ -105,6 +107,7 @@ class Config:
   data: Data = Data()
   optimizer: Optimizer = Optimizer()
   epochs: float = 12.0
+  num_steps: int | None = None
   batch_size: int = 64
   accumulate: int = 1
   label_smoothing: float = 0.0

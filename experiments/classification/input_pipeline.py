@@ -11,8 +11,10 @@ from experiments.classification.config import Config, Data
 from vision_jax import data
 
 __all__ = [
+  "First",
   "eval_batches",
   "find_set",
+  "open_both",
   "open_split",
   "resize_and_crop",
   "train_batches",
@@ -20,6 +22,24 @@ __all__ = [
 
 _GENERATED = ("generated_textures",)
 _TINY = {"train": 64, "test": 40}
+
+
+class First:
+  """The first examples of a set."""
+
+  def __init__(self, source: Any, count: int):
+    self._source, self._count = source, min(count, len(source))
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith("_"):  # while it is being unpickled
+      raise AttributeError(name)
+    return getattr(self._source, name)
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> Any:
+    return self._source[index]
 
 
 def find_set(
@@ -36,9 +56,23 @@ def find_set(
   )
 
 
-def open_split(path: pathlib.Path, split: str) -> Any:
-  """The pictures and labels of a split."""
-  return data.read_prepared(path, split, features=("image", "label"))
+def open_split(
+  path: pathlib.Path, split: str, *, most: int | None = None
+) -> Any:
+  """The pictures and labels of a split, or the first `most` of them."""
+  source = data.read_prepared(path, split, features=("image", "label"))
+  return source if most is None else First(source, most)
+
+
+def open_both(
+  config: Data, path: pathlib.Path, *, tiny: bool = False
+) -> tuple[Any, Any]:
+  """The sources of training and evaluation; of a tiny run, their beginning."""
+  train, test = (_TINY[n] if tiny else None for n in ("train", "test"))
+  return (
+    open_split(path, config.train, most=train),
+    open_split(path, config.test, most=test),
+  )
 
 
 def quarter_turns(

@@ -124,8 +124,12 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, int]:
   """(transformation, number of updates of the run)."""
   options = config.optimizer
-  per_epoch = num_images / config.batch_size
-  num_steps = max(int(config.epochs * per_epoch), 1)
+  if config.num_steps is None:
+    per_epoch = num_images / config.batch_size
+    num_steps = max(int(config.epochs * per_epoch), 1)
+  else:
+    num_steps = config.num_steps
+    per_epoch = num_steps / config.epochs
   schedule = train.make_schedule(
     options.schedule,
     options.learning_rate,

@@ -46,19 +46,6 @@ class Options:
   prepare: bool = True
 
 
-class _First:
-  """The first pictures of a set."""
-
-  def __init__(self, source: Any, count: int):
-    self._source, self._count = source, min(count, len(source))
-
-  def __len__(self) -> int:
-    return self._count
-
-  def __getitem__(self, index: int) -> Any:
-    return self._source[index]
-
-
 def measure(options: Options) -> dict[str, Any]:
   """Pictures a second of all three, and the ratios to the step."""
   config = configs.CONFIGS[options.config]
@@ -76,7 +63,7 @@ def measure(options: Options) -> dict[str, Any]:
   )
   source = input_pipeline.open_split(path, config.data.train)
   batches = iter(input_pipeline.train_batches(config, source))
-  part = data.cache_in_memory(_First(source, 1000))
+  part = data.cache_in_memory(input_pipeline.First(source, 1000))
   again = iter(input_pipeline.train_batches(config, part))
   for _ in range(2 * len(part) // config.batch_size):
     next(again)

@@ -24,8 +24,7 @@ from vision_jax import bench, train
 def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
   """Trains to the end, evaluates, writes the weights; returns the state."""
   path = input_pipeline.find_set(config.data, run.data_dir, tiny=run.tiny)
-  source = input_pipeline.open_split(path, config.data.train)
-  test = input_pipeline.open_split(path, config.data.test)
+  source, test = input_pipeline.open_both(config.data, path, tiny=run.tiny)
   names = source.class_names
   module, variables = task.create_model(config, len(names))
   tx, num_steps = task.make_optimizer(config, len(source))

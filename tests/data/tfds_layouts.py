@@ -28,6 +28,7 @@ class Layout(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   VERSION = tfds.core.Version("3.0.1")
   FEATURES = None
+  SPLITS = ("train",)  # with the same examples
   url_infos = None
 
   def _info(self):
@@ -36,7 +37,7 @@ class Layout(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    return {"train": self._generate_examples()}
+    return {name: self._generate_examples() for name in self.SPLITS}
 
   def _generate_examples(self):
     yield from enumerate(self.examples())
@@ -64,6 +65,22 @@ class Cifar10(Layout, skip_registration=True):
     for i in range(3):
       image = png(pixels(i, 32, 32, 3))
       yield {"id": f"train_{i}", "image": image, "label": i}
+
+
+class Imagenet2012(Layout, skip_registration=True):
+  FEATURES = {  # noqa: RUF012
+    "image": _F.Image(encoding_format="jpeg"),
+    "label": _F.ClassLabel(names=["n01440764", "n01443537", "n01484850"]),
+    "file_name": _F.Text(),
+  }
+
+  def examples(self):
+    for i in range(3):
+      yield {
+        "image": png(pixels(i, 20 + 8 * i, 30, 3), "JPEG"),
+        "label": i,
+        "file_name": f"n0144_{i}.JPEG",
+      }
 
 
 _TRIMAP = np.array([[1, 1, 2], [3, 3, 2]], np.uint8).repeat(7, 1)
@@ -168,6 +185,11 @@ class Damaged(Layout, skip_registration=True):
       if i == 1:
         data = data[: len(data) // 2]
       yield {"id": str(i), "image": io.BytesIO(data), "label": i}
+
+
+def with_splits(kind, *names):
+  """A layout with other splits than the one named train."""
+  return type(kind.__name__, (kind,), {"SPLITS": names}, skip_registration=True)
 
 
 class LayoutCase(parameterized.TestCase):

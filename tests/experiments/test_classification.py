@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,8 @@ from experiments.classification import (
   train,
 )
 from experiments.classification.config import Config, Data, Optimizer
-from experiments.training_runs import Run
+from experiments.training_runs import Run, run_command
+from tests.data import tfds_layouts
 from vision_jax import data, nn, weights
 
 
@@ -65,6 +67,78 @@ def test_tiny_run_and_what_it_writes(tmp_path, quick_compile):
   # Starting again finds the finished checkpoint and changes nothing.
   again = train.train_and_evaluate(config, run)
   jax.tree.map(np.testing.assert_array_equal, state.params, again.params)
+
+
+# Like the sets of TFDS, but small, and with the splits that a config names.
+PREPARED = {
+  "mnist": (tfds_layouts.Mnist, ("train", "test")),
+  "cifar10": (tfds_layouts.Cifar10, ("train", "test")),
+  "imagenet2012": (tfds_layouts.Imagenet2012, ("train", "validation")),
+  "oxford_iiit_pet": (tfds_layouts.OxfordIiitPet, ("train", "test")),
+}
+
+
+def run_tiny(folder, name, *words):
+  """The state after a tiny run of a config over a small set of its layout."""
+  kind, splits = PREPARED[name]
+  builder = tfds_layouts.with_splits(kind, *splits)(
+    data_dir=str(folder / "data"), file_format="array_record"
+  )
+  builder.download_and_prepare()
+  return run_command(
+    "train",
+    None,
+    configs,
+    train.train_and_evaluate,
+    [
+      *(name, "--tiny", "--no-progress", "--workdir", str(folder / "run")),
+      *("--data-dir", str(folder / "data")),
+      *("--config.model", "resnet_small", "--config.data.size", "16"),
+      *words,
+    ],
+  )
+
+
+@pytest.mark.parametrize(
+  "name", [name for name in PREPARED if name != "oxford_iiit_pet"]
+)
+def test_tiny_runs_of_prepared_sets(tmp_path, quick_compile, name):
+  state = run_tiny(tmp_path, name)
+  assert int(state.step) == 4
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  assert np.isfinite(result["metrics"]["cross_entropy"])
+  _, _, metadata = weights.load_model(tmp_path / "run" / "weights.safetensors")
+  classes = {"mnist": 10}.get(name, 3)
+  assert len(metadata.class_names) == classes
+  # An evaluation of the file prepares pictures as this one did: small ones.
+  config = configs.CONFIGS[name].data
+  assert (metadata.preprocessing.resize, metadata.preprocessing.crop) == (
+    (18, 16) if config.crop else (None, None)
+  )
+  assert not (tmp_path / "data" / "tiny").exists()
+
+
+def test_tiny_fine_tuning_keeps_what_is_frozen(tmp_path, quick_compile):
+  state = run_tiny(tmp_path, "oxford_iiit_pet", "--config.weights", "textures")
+  assert int(state.step) == 4
+  _, bundled, _ = weights.load_bundled("resnet_small", weights="textures")
+  params = jax.device_get(state.params)
+  for layer in ("conv1", "bn1"):
+    chex.assert_trees_all_equal(params[layer], bundled["params"][layer])
+  chex.assert_trees_all_equal(
+    jax.device_get(state.batch_stats), bundled["batch_stats"]
+  )
+  # The rest moved, the new head of two classes from where it was drawn.
+  body = params["layer1"]["0"]["conv1"]["kernel"]
+  assert np.abs(
+    body - bundled["params"]["layer1"]["0"]["conv1"]["kernel"]
+  ).max()
+  config = configs.tiny(configs.CONFIGS["oxford_iiit_pet"])
+  config = dataclasses.replace(config, model="resnet_small", weights="textures")
+  _, first = task.create_model(config, 2)
+  first = first["params"]["fc"]["kernel"]
+  assert first.shape == (bundled["params"]["fc"]["kernel"].shape[0], 2)
+  assert np.abs(params["fc"]["kernel"] - first).max() > 1e-4
 
 
 class TransformTest(parameterized.TestCase):
