@@ -1,11 +1,18 @@
 """A training run that may be killed at any moment; run by test_restart.
 
-Run: python -m tests.train.restart_program FOLDER
+Run: python -m tests.train.restart_program FOLDER [save | restore]
+
+With a second word it kills itself: inside its third save, when the files have
+no final name yet and one of them is half written; or inside restoring, when a
+checkpoint was chosen and is about to be read.
 """
 
+import contextlib
 import os
 import pathlib
+import signal
 import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +21,7 @@ import optax
 from flax import linen as nn
 
 from vision_jax import train
+from vision_jax.train import checkpoint
 
 DEVICES = 2  # in all
 NUM_STEPS = 30
@@ -120,11 +128,42 @@ def run(folder, step, batches):
     )
 
 
+def die_in_save(calls):
+  """In place of `write_checksums`; dies the third time."""
+  write = checkpoint.write_checksums
+
+  def die(folder):
+    calls.append(folder)
+    if len(calls) < 3:
+      return write(folder)
+    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+  return mock.patch.object(checkpoint, "write_checksums", die)
+
+
+def die_in_restore():
+  """In place of reading a checkpoint."""
+
+  def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+  return mock.patch.object(train.Checkpoints, "_read", die)
+
+
 def main():
   print("process", os.getpid(), flush=True)
   train.start_processes()
   folder = pathlib.Path(sys.argv[1])
-  state = run(folder, make_step(), Batches(report=True))
+  deaths = {
+    (): contextlib.nullcontext,
+    ("save",): lambda: die_in_save([]),
+    ("restore",): die_in_restore,
+  }
+  with deaths[tuple(sys.argv[2:])]():
+    state = run(folder, make_step(), Batches(report=True))
   print("finished", int(state.step), flush=True)
 
 

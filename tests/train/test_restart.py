@@ -53,11 +53,12 @@ def numbers(state):
   return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def start(folder, number=0, **variables):
+def start(folder, number=0, *words, **variables):
   """The program as a process of its own."""
   errors = open(folder / f"errors-{number}.txt", "ab")
+  program = [sys.executable, "-m", "tests.train.restart_program", str(folder)]
   return subprocess.Popen(
-    [sys.executable, "-m", "tests.train.restart_program", str(folder)],
+    [*program, *words],
     stdout=subprocess.PIPE,
     stderr=errors,
     text=True,
@@ -126,6 +127,28 @@ def test_kills_at_random_moments_change_nothing(tmp_path, step, straight):
   assert read_steps(tmp_path) == list(range(1, program.NUM_STEPS + 1))
   left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
   assert left == {str(program.NUM_STEPS - 2), str(program.NUM_STEPS)}
+
+
+def test_kills_inside_a_save_and_inside_restoring(tmp_path, step, straight):
+  every = program.SAVE_EVERY
+  for word in ("save", "restore"):
+    process = start(tmp_path, 0, word)
+    words, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == -signal.SIGKILL
+    assert "finished" not in words
+    kept, writing = newest(tmp_path)
+    # The third save has no name, the second one has.
+    assert kept == 2 * every
+    if word == "save":
+      assert writing
+      assert f"update {3 * every - 1}\n" in words
+    else:
+      assert "update" not in words
+  state = program.run(tmp_path, step, program.Batches())
+  for got, wanted in zip(numbers(state), straight, strict=True):
+    np.testing.assert_array_equal(got, wanted)
+  assert read_steps(tmp_path) == list(range(1, program.NUM_STEPS + 1))
+  assert newest(tmp_path) == (program.NUM_STEPS, False)
 
 
 def test_two_processes_stop_die_and_go_on(tmp_path, step, straight):
