@@ -1,4 +1,4 @@
-"""What two processes do together; run by test_processes, which judges it.
+"""What two processes do together; run by test_distributed, which judges it.
 
 Run: python -m vision_jax.train.launch --processes 2 --devices-per-process 4 --
        python -m tests.train.process_checks FOLDER
@@ -32,7 +32,7 @@ def compare_steps(folder, steps):
   part, parts = jax.process_index(), jax.process_count()
   found = {}
   for backend, step in steps.items():
-    for dtype, stops in net.stops().items():
+    for dtype, stops in net.STOPS.items():
       with jax.enable_x64(dtype is np.float64):
         results = net.train_steps(
           step, net.make_state(dtype), dtype, stops, part=part, parts=parts

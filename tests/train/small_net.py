@@ -4,7 +4,6 @@ Shared by tests and by the programs that tests start.
 """
 
 import functools
-import os
 
 import jax
 import numpy as np
@@ -101,17 +100,8 @@ def as_numbers(state):
   return state._replace(key=jax.random.key_data(state.key))
 
 
-def stops():
-  """Numbers of updates after which runs are compared, by precision.
-
-  Fifty updates take many small messages between processes; the short form is
-  for every day.
-  """
-  full = bool(os.environ.get("VISION_JAX_FULL"))
-  return {
-    np.float32: (5, 50) if full else (5,),
-    np.float64: (50 if full else 5,),
-  }
+# Numbers of updates after which runs are compared, by precision.
+STOPS = {np.float32: (5,), np.float64: (50,)}
 
 
 def train_steps(step, state, dtype, stops, *, part=0, parts=1):

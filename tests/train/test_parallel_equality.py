@@ -189,15 +189,19 @@ class ParallelTest(chex.TestCase):
     self.assertEqual(state.params["fc"]["kernel"].dtype, np.float64)
 
   def test_rounding_in_float32_grows_slowly(self):
-    # Measured: 4e-7 of a leaf after 5 updates, 6e-6 after 50, where momenta are
-    # smallest; parameters 5e-7. In float64: 6e-15.
+    # Printed by `pytest -s`: largest where momenta are smallest.
     drift = []
     for k, (state, _) in enumerate(train_on("pmap", 8, "float32", 50)):
       wanted = reference()[k][:3]
       got = state.params, state.batch_stats, state.opt_state
       drift.append(distance(wanted, got, relative=True))
+    parameters = distance(wanted[0], got[0], relative=True)
+    print(
+      f"float32, 1 device and 8: {drift[4]:.0e} after 5 updates, "
+      f"{drift[-1]:.0e} after 50; parameters {parameters:.0e}"
+    )
     self.assertLess(max(drift), 1e-4)
-    self.assertLess(distance(wanted[0], got[0], relative=True), 1e-5)
+    self.assertLess(parameters, 1e-5)
 
   @parameterized.parameters(True, False)
   def test_rule_under_check_vma_and_the_naive_one(self, ours):
