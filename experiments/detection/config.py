@@ -27,6 +27,9 @@ class Data:
     num_threads: batches read at a time; None is one a core.
     num_workers: processes that read; 0 reads with threads.
     cache: keep what has been read in memory; for sets of small pictures.
+    on_error: what a training picture that cannot be read does: "stop" ends the
+      run with its name, "skip" leaves it out with a warning. Evaluation always
+      stops: its numbers are of every picture.
   """
 
   name: str = "generated_shapes"
@@ -43,6 +46,7 @@ class Data:
   num_threads: int | None = 1
   num_workers: int = 0
   cache: bool = False
+  on_error: Literal["stop", "skip"] = "stop"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -210,4 +210,5 @@ def train_batches(config: Config, source: Any) -> Any:
     transforms=train_transforms(config.data, len(source.class_names)),
     num_threads=config.data.num_threads,
     num_workers=config.data.num_workers,
+    on_error=config.data.on_error,
   )

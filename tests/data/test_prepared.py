@@ -120,6 +120,35 @@ class DamageTest(tfds_layouts.LayoutCase):
     source = data.read_prepared(path, "train", features=("label",))
     self.assertEqual(sorted(int(e["label"]) for e in source), [0, 1, 2])
 
+  def test_a_pipeline_stops_at_it_or_goes_on_without_it(self):
+    source = data.read_prepared(self.write(tfds_layouts.Damaged), "train")
+    labels = data.read_prepared(self.folder, "train", features=("label",))
+    bad = [int(example["label"]) for example in labels].index(1)
+    settings = {"batch_size": 2, "seed": 0, "epochs": 2, "process_count": 1}
+    message = (
+      rf"make_pipeline: example {bad} of 'damaged', split 'train' must be"
+      rf" readable, got: .*damaged/3.0.1': truncated or damaged"
+    )
+    with self.assertRaisesRegex(data.DataError, message):
+      list(data.make_pipeline(source, **settings))
+    batches = iter(data.make_pipeline(source, on_error="skip", **settings))
+    rows = [
+      (int(index), bool(valid), int(label), image.any())
+      for batch in batches
+      for index, valid, label, image in zip(
+        *(batch[n] for n in ("index", "valid", "label", "image")), strict=True
+      )
+    ]
+    # Each of the two epochs has a row of zeros in its place.
+    self.assertEqual(list(batches.skipped), [bad])
+    self.assertLen(rows, 6)
+    read = [row for row in rows if row[1]]
+    self.assertEqual(sorted(label for _, _, label, _ in read), [0, 0, 2, 2])
+    self.assertTrue(all(drawn for *_, drawn in read))
+    left = [row for row in rows if not row[1]]
+    self.assertLen(left, 2)
+    self.assertFalse(any(drawn for *_, drawn in left))
+
   def _damage(self, change):
     path = self.write(tfds_layouts.Cifar10)
     file = next(path.glob("*array_record*"))

@@ -195,6 +195,26 @@ class TransformTest(parameterized.TestCase):
       input_pipeline.resize_and_crop({"image": image}, resize=None, crop=24)
 
 
+class DamageTest(tfds_layouts.LayoutCase):
+  def test_a_training_picture_is_skipped_if_asked_for(self):
+    path = self.write(tfds_layouts.Damaged)
+    source = input_pipeline.open_split(path, "train")
+    settings = {"name": "damaged", "size": 32, "augment": "none"}
+    for cache in (False, True):
+      stop = Config(data=Data(cache=cache, **settings), batch_size=3)
+      with self.assertRaisesRegex(data.DataError, "of 'damaged', split 'train"):
+        next(iter(input_pipeline.train_batches(stop, source)))
+      skip = dataclasses.replace(stop.data, on_error="skip")
+      skip = dataclasses.replace(stop, data=skip)
+      batches = iter(input_pipeline.train_batches(skip, source))
+      batch = next(batches)
+      batches.close()
+      self.assertEqual(batch["valid"].sum(), 2)
+      self.assertEqual(sorted(batch["label"][batch["valid"]]), [0, 2])
+      with self.assertRaisesRegex(data.DataError, "of 'damaged', split 'train"):
+        list(input_pipeline.eval_batches(skip, source))
+
+
 class TaskTest(absltest.TestCase):
   def test_only_the_classifier_may_differ(self):
     old = weights.random_variables(nn.backbones.resnet_small(7), seed=1)

@@ -139,6 +139,35 @@ class TransformTest(parameterized.TestCase):
          "objects_valid": (3,), "objects_left_out": ()},
       )  # fmt: skip
 
+  def test_a_damaged_training_picture_is_skipped_if_asked_for(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    example = {**self._example(), "crowd": np.zeros(2, bool)}
+    data.write_coco(
+      [example, example, example],
+      folder / "coco" / "annotations" / "instances_val.json",
+      image_folder=folder / "coco" / "val",
+      class_names=list("abcd"),
+    )
+    damaged = sorted((folder / "coco" / "val").iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    config = Data(name="coco", augment="none", size=(32, 32))
+    source = input_pipeline.open_split(config, folder / "coco", "val")
+    stop = Config(data=config, batch_size=3)
+    with self.assertRaisesRegex(
+      data.DataError, f"example 1 of .* must be readable.*{damaged.name}"
+    ):
+      next(iter(input_pipeline.train_batches(stop, source)))
+    config = dataclasses.replace(config, on_error="skip")
+    skip = dataclasses.replace(stop, data=config)
+    batches = iter(input_pipeline.train_batches(skip, source))
+    batch = next(batches)
+    batches.close()
+    self.assertEqual(sorted(batch["index"][batch["valid"]]), [0, 2])
+    self.assertEqual(
+      batch["objects_valid"].sum(-1).tolist(),
+      [2 * int(v) for v in batch["valid"]],
+    )
+
   def test_folders_in_the_layouts_of_coco_and_voc(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     example = {**self._example(), "crowd": np.zeros(2, bool)}

@@ -95,6 +95,31 @@ def test_splits_are_no_classes(tmp_path):
   assert data.open_image_folder(tmp_path / "val").class_names == ("cat",)
 
 
+def test_a_pipeline_over_a_truncated_jpeg(root):
+  for name in ("b.png", "a.png"):
+    (root / "wren" / name).unlink()
+  for name in ("a.jpg", "b.jpg"):
+    _write(root / "wren" / name, 90)
+  path = root / "wren" / "a.jpg"
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  settings = {"batch_size": 3, "shuffle": False, "seed": 0, "epochs": 1}
+  source = data.open_image_folder(root)
+  with pytest.raises(
+    data.DataError,
+    match=r"example 1 of 'birds' must be readable, got: .*wren/a\.jpg'",
+  ):
+    list(data.make_pipeline(source, **settings))
+  batches = iter(data.make_pipeline(source, on_error="skip", **settings))
+  (batch,) = batches
+  assert batch["valid"].tolist() == [True, False, True]
+  assert [int(image.max()) > 0 for image in batch["image"]] == [
+    True,
+    False,
+    True,
+  ]
+  assert "wren/a.jpg" in batches.skipped[1]
+
+
 def test_a_truncated_picture_is_named(root):
   path = root / "wren" / "a.png"
   path.write_bytes(path.read_bytes()[:-40])
