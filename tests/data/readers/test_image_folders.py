@@ -112,11 +112,8 @@ def test_a_pipeline_over_a_truncated_jpeg(root):
   batches = iter(data.make_pipeline(source, on_error="skip", **settings))
   (batch,) = batches
   assert batch["valid"].tolist() == [True, False, True]
-  assert [int(image.max()) > 0 for image in batch["image"]] == [
-    True,
-    False,
-    True,
-  ]
+  drawn = batch["image"].any((1, 2, 3)).tolist()
+  assert drawn == batch["valid"].tolist()
   assert "wren/a.jpg" in batches.skipped[1]
 
 
