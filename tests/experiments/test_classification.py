@@ -103,8 +103,10 @@ def run_tiny(folder, name, *words):
   "name", [name for name in PREPARED if name != "oxford_iiit_pet"]
 )
 def test_tiny_runs_of_prepared_sets(tmp_path, quick_compile, name):
-  state = run_tiny(tmp_path, name)
+  state = run_tiny(tmp_path, name, *["--tensorboard"] * (name == "mnist"))
   assert int(state.step) == 4
+  events = [*(tmp_path / "run").glob("tensorboard/events.out.tfevents*")]
+  assert len(events) == (name == "mnist")
   result = json.loads((tmp_path / "run" / "result.json").read_text())
   assert np.isfinite(result["metrics"]["cross_entropy"])
   _, _, metadata = weights.load_model(tmp_path / "run" / "weights.safetensors")
