@@ -13,9 +13,10 @@ import jax
 import tyro
 from flax import traverse_util
 
-from vision_jax import data, nn, train, weights
+from vision_jax import data, train, weights
 from vision_jax.cli.parsing import parse_options
 from vision_jax.train import distributed
+from vision_jax.weights import constructors
 
 __all__ = [
   "Result",
@@ -266,14 +267,16 @@ def load_variables(model: str, source: str) -> Any:
     model: the network to be trained.
     source: weights of it, as `weights.resolve` takes them; a file of this
       library or the name of a bundled network, whatever they hold; or
-      "MODEL/WEIGHTS", such as "resnet50/IMAGENET1K_V2".
+      "MODEL/WEIGHTS", a backbone or a whole network and its published weights
+      or a file of them: "resnet50/IMAGENET1K_V2", "deeplabv3_resnet50/x.pth".
   """
   name, _, kind = source.partition("/")
   path = pathlib.Path(source)
+  known = name in weights.BUNDLED or constructors.find_constructor(name)
+  if kind and known and not path.exists():
+    return weights.resolve(name, kind)[1]
   if source in weights.BUNDLED or path.suffix == ".safetensors":
     return weights.load_model(source)[1]
-  if kind and name in (*nn.backbones.MODELS, *weights.BUNDLED):
-    return weights.resolve(name, kind)[1]
   return weights.resolve(model, source)[1]
 
 
@@ -286,7 +289,8 @@ def begin_from(variables: Any, found: Any, *, whole: bool = False) -> Any:
 
   Args:
     variables: of the network to be trained.
-    found: of the trained one.
+    found: of the trained one; also the coarse network alone of one that has a
+      head of points as well.
     whole: everything must be shared.
 
   Returns:
@@ -295,6 +299,8 @@ def begin_from(variables: Any, found: Any, *, whole: bool = False) -> Any:
   Raises:
     ValueError: if nothing is shared, or not all that must be.
   """
+  if _is_coarse_part(found, variables):
+    found = {kind: {"coarse": tree} for kind, tree in found.items()}
   known, wanted = _leaves(found), _leaves(variables)
   shared = {
     name: known[name]
@@ -321,6 +327,12 @@ def begin_from(variables: Any, found: Any, *, whole: bool = False) -> Any:
     for name, (path, leaf) in wanted.items()
   }
   return traverse_util.unflatten_dict(result)
+
+
+def _is_coarse_part(found: Any, variables: Any) -> bool:
+  """Whether one is a whole segmentation network, the other is built on one."""
+  given, wanted = found["params"], variables["params"]
+  return "coarse" in wanted and {"backbone", "classifier"} <= set(given)
 
 
 def _leaves(variables: Any) -> dict[tuple[str, ...], tuple[Any, Any]]:

@@ -20,8 +20,8 @@ class Data:
     size: height and width of a training crop; pictures are evaluated whole at
       this size, or at their own where that is None.
     eval_size: height and width of evaluation.
-    scales: of random resizing, before the crop; None takes pictures as they
-      are.
+    scales: of random resizing, before the crop; at 1 the picture just fits into
+      the crop. None takes pictures as they are.
     num_classes: K; of generated shapes 13, or 2 for objects against background.
     mean: subtracted from channels in [0, 1].
     std: each channel is divided by it.
@@ -55,6 +55,9 @@ class Optimizer:
     warmup: updates of linear warm-up.
     weight_decay: factor of the decay.
     clip_norm: largest norm of the gradient, or None.
+    head_factor: the coarse network's classifier learns at so many times the
+      rate.
+    aux_factor: its auxiliary head does.
   """
 
   name: str = "adamw"
@@ -63,6 +66,8 @@ class Optimizer:
   warmup: int = 50
   weight_decay: float = 0.02
   clip_norm: float | None = 1.0
+  head_factor: float = 1.0
+  aux_factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,11 @@ class Config:
       head of points alone, on `weights`; or "joint", both at once.
     backbone: weights whose backbone to begin with: a file, the name of a
       bundled network, or None for random ones.
-    weights: file of the whole network to begin with.
+    weights: of the whole network to begin with, or of its coarse network alone
+      ("deeplabv3_resnet50/COCO_WITH_VOC_LABELS_V1"): then the head of points
+      is new.
+    output_stride: of DeepLab, 8 or 16; None is the constructor's.
+    aux: whether DeepLab has an auxiliary head; None is the constructor's.
     data: the pictures.
     optimizer: the updates.
     num_steps: number of updates.
@@ -93,6 +102,8 @@ class Config:
   part: Literal["coarse", "points", "joint"] = "coarse"
   backbone: str | None = None
   weights: str | None = None
+  output_stride: Literal[8, 16] | None = None
+  aux: bool | None = None
   data: Data = Data()
   optimizer: Optimizer = Optimizer()
   num_steps: int = 900

@@ -89,7 +89,7 @@ def _draw(key: jax.Array, logits: jax.Array, count: int, setting: str):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _update(head, tx, setting, count, params, state, key, batch):
+def update_head(head, tx, setting, count, params, state, key, batch):
   """One update of a head."""
   logits, fine, labels = batch
   keys = jax.random.split(key, len(logits))
@@ -129,7 +129,7 @@ def train_head(
     rows = rng.choice(len(logits), options.batch_size, replace=False)
     batch = logits[rows], fine[rows], jnp.asarray(labels[rows])
     key = jax.random.fold_in(jax.random.key(seed), k)
-    params, state, _ = _update(
+    params, state, _ = update_head(
       head, tx, setting, options.num_points, params, state, key, batch
     )
   return params

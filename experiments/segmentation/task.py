@@ -22,17 +22,34 @@ def preprocessing(config: Data) -> weights.Preprocess:
   )
 
 
+def create_module(config: Config) -> Any:
+  """The network, with statistics over all devices."""
+  return pointrend.MODELS[config.model](**arguments(config), axis_name="batch")
+
+
+def arguments(config: Config) -> dict[str, Any]:
+  """What the constructor of the network is told."""
+  given = {"output_stride": config.output_stride, "aux": config.aux}
+  return {"num_classes": config.data.num_classes} | {
+    name: value for name, value in given.items() if value is not None
+  }
+
+
 def create_model(config: Config) -> tuple[Any, Any]:
   """(module, variables): random but for what the config names."""
-  module = pointrend.MODELS[config.model](
-    config.data.num_classes, axis_name="batch"
-  )
+  module = create_module(config)
+  key, found = jax.random.key(config.seed), None
+  if config.weights is not None:
+    found = load_variables(config.model, config.weights)
+    if "point_head" not in found["params"]:  # the coarse network alone
+      return module, pointrend.with_coarse_variables(key, module, found)
   images = jnp.zeros((1, *config.data.size, 3))
-  variables = jax.jit(module.init)(jax.random.key(config.seed), images)
-  for source, whole in ((config.backbone, False), (config.weights, True)):
-    if source is not None:
-      found = load_variables(config.model, source)
-      variables = begin_from(variables, found, whole=whole)
+  variables = jax.jit(module.init)(key, images)
+  if config.backbone is not None:
+    body = load_variables(config.model, config.backbone)
+    variables = begin_from(variables, body)
+  if found is not None:
+    variables = begin_from(variables, found, whole=True)
   return module, variables
 
 
@@ -51,32 +68,20 @@ def make_loss(config: Config, module: Any):
     images = normalize(batch["image"], config.data)
     valid = batch["valid"].reshape(-1, 1, 1)
     labels = jnp.where(valid, batch["semantic"], 255)
-    if config.part == "coarse":
-      logits, updates = module.apply(
-        variables,
-        images,
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": key},
-      )
-      terms = {
-        "coarse": ops.segmentation_loss(
-          logits["out"], labels, hardest=config.hardest
-        )
-      }
-    else:
-      terms, updates = pointrend.semantic_losses(
-        train.example_keys(key, batch["index"]),
-        module,
-        variables,
-        images,
-        labels,
-        num_points=config.num_points,
-        freeze_coarse=config.part == "points",
-        hardest=config.hardest,
-        rngs={"dropout": key},
-        **settings,
-      )
+    terms, updates = pointrend.semantic_losses(
+      train.example_keys(key, batch["index"]),
+      module,
+      variables,
+      images,
+      labels,
+      num_points=config.num_points,
+      freeze_coarse=config.part == "points",
+      hardest=config.hardest,
+      rngs={"dropout": key},
+      **settings,
+    )
+    if config.part == "coarse":  # the same coarse loss, auxiliary head and all
+      del terms["points"]
     return terms, {"batch_stats": updates.get("batch_stats", batch_stats)}
 
   return loss_fn
@@ -91,13 +96,24 @@ def make_optimizer(config: Config) -> Any:
     config.num_steps,
     warmup_steps=min(options.warmup, config.num_steps - 1),
   )
-  frozen = {"coarse": {"point_head": 0.0}, "points": {"coarse": 0.0}}
+  factors = {
+    "coarse": {"point_head": 0.0},
+    "points": {"coarse": 0.0},
+    "joint": {},
+  }[config.part]
+  if config.part != "points":
+    for name, factor in (
+      ("classifier", options.head_factor),
+      ("aux_classifier", options.aux_factor),
+    ):
+      if factor != 1:
+        factors[f"coarse.{name}"] = factor
   return train.make_optimizer(
     options.name,
     schedule,
     weight_decay=options.weight_decay,
     clip_norm=options.clip_norm,
-    factors=frozen.get(config.part),
+    factors=factors or None,
   )
 
 

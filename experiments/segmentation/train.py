@@ -57,7 +57,7 @@ def train_and_evaluate(config: Config, run: Run) -> train.TrainState:
     configs=configs,
     data_words=f"{config.data.name}, {len(source)} pictures, {config.part}",
     test=f"{config.data.test}, per cent",
-    arguments={"num_classes": config.data.num_classes},
+    arguments=task.arguments(config),
     class_names=class_names(config),
     preprocessing=task.preprocessing(config.data),
   )

@@ -6,6 +6,7 @@ from experiments.segmentation.config import Config
 from experiments.segmentation.configs import (
   cityscapes,
   coco,
+  deeplabv3_points_coco,
   generated_shapes,
   generated_shapes_points,
   oxford_iiit_pet,
@@ -19,6 +20,7 @@ _FILES = (
   oxford_iiit_pet,
   cityscapes,
   coco,
+  deeplabv3_points_coco,
 )
 CONFIGS: dict[str, Config] = {
   file.__name__.rpartition(".")[2]: file.get_config() for file in _FILES

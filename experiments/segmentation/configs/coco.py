@@ -3,7 +3,10 @@
 Run:     python -m experiments.segmentation.train coco \
              --workdir runs/coco --data-dir DIRECTORY_WITH_coco
 Expect:  66.4 % mean IoU is published for DeepLabV3 alone (torchvision); no run
-         here: the set is not part of this repository
+         here: the set is not part of this repository. The run prints scores of
+         pictures fitted into 640 x 640; evaluate.py follows torchvision's rule
+Differs: factors of resizing are log-uniform, and right for pictures of 3 : 4;
+         scales and biases of the norms do not decay
 Tiny:    add --tiny (a few updates)
 """
 
@@ -22,7 +25,8 @@ def get_config() -> Config:
       test="val2017",
       size=(480, 480),
       eval_size=(640, 640),
-      scales=(0.5, 2.0),
+      # Shorter sides of 260 to 1040; 360 just fits into a crop.
+      scales=(260 / 360, 1040 / 360),
       num_classes=21,
       num_test=None,
       num_threads=None,
@@ -34,6 +38,7 @@ def get_config() -> Config:
       warmup=0,
       weight_decay=1e-4,
       clip_norm=None,
+      aux_factor=10.0,
     ),
     num_steps=86_730,
     batch_size=32,
