@@ -10,10 +10,12 @@ import pytest
 from experiments.classification import configs as classification
 from experiments.detection import configs
 from experiments.training_runs import (
+  Run,
   begin_from,
   command_of,
   find_set,
   load_variables,
+  make_loggers,
   run_command,
 )
 from vision_jax import weights
@@ -168,3 +170,15 @@ def test_only_generated_sets_have_tiny_ones(tmp_path):
     tiny=True,
   )
   assert path.is_relative_to(tmp_path / "tiny" / "generated_textures")
+
+
+def test_event_files_if_asked_for(tmp_path):
+  for asked in (False, True):
+    run = Run(workdir=str(tmp_path), tensorboard=asked)
+    for logger in make_loggers(tmp_path, run):
+      logger.write(1, {"loss": 0.5})
+      logger.close()
+    events = [*tmp_path.glob("tensorboard/events.out.tfevents*")]
+    assert len(events) == asked
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert len(lines) == 2
