@@ -27,12 +27,19 @@ class InfoTest(command_case.CommandCase):
 
   def test_weights_are_listed_and_described(self):
     result = self.run_command("info", "vgg16")
-    self.assertIn("IMAGENET1K_V1 (top-1 71.59 %)", result.out)
+    self.assertIn("IMAGENET1K_V1 (71.59 % top-1, ImageNet)", result.out)
     result = self.run_command("info", "vgg_small", "--weights", "bundled")
     self.assertIn("card: Data: 20 synthetic dead-leaves canvases", result.out)
     self.assertIn("licence: Apache-2.0", result.out)
     result = self.run_command("info", "rcnn_small", "--weights", "masks")
     self.assertRegex(result.out, "card: Data: generated_shapes.* mask_AP50 0")
+    for model, text in (
+      ("maskrcnn_resnet50_fpn", r"COCO_V1 \(37.90 % box AP, COCO\)"),
+      ("pointrend_rcnn_r50_fpn", r"\w+\.pkl \(38.30 % mask AP, COCO\)"),
+    ):
+      result = self.run_command("info", model)
+      self.assertEqual(result.code, 0)
+      self.assertRegex(result.out, f"^weights: {text}$")
     result = self.run_command("info", "vgg16", "--weights", "none.safetensors")
     self.assertEqual(result.code, 2)
 
@@ -45,10 +52,16 @@ class InfoTest(command_case.CommandCase):
       r"darknet53 +from_darknet +darknet53\.weights +77\.20",
       r"xception +from_keras +xception_weights_tf_\w+\.h5 +79\.00",
       r"vgg_small +bundled +vgg_small\.safetensors$",
+      # Whole networks, with the numbers of their publishers.
+      r"fasterrcnn_resnet50_fpn +COCO_V1 +faster\S+\.pth +37\.00 box AP, COCO$",
+      r"keypointrcnn_resnet50_fpn +COCO_LEGACY +key\S+\.pth +50\.60 box AP",
+      r"deeplabv3_resnet101 +COCO_WITH_VOC_\w+ +\S+\.pth +67\.40 mean IoU",
+      r"deeplabv3_plus_r103 +from_detectron2 +\S+\.pkl +80\.00 .*Cityscapes$",
+      r"pointrend_rcnn_x101_fpn +from_detectron2 +\S+\.pkl +41\.10 mask AP",
     ):
       self.assertRegex(result.out, "(?m)^" + row)
     # A head, a line, and as many rows as there are weights.
-    self.assertLen(result.out.strip().splitlines(), 2 + 38 + 2 + 9)
+    self.assertLen(result.out.strip().splitlines(), 2 + 52 + 8 + 9)
 
   def test_bad_input(self):
     result = self.run_command("info")

@@ -1,8 +1,9 @@
 """`vision-jax info`: the networks, their layers and what they cost."""
 
 import dataclasses
+import math
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -27,7 +28,8 @@ class InfoOptions(CommonOptions):
 
   Attributes:
     model: Name of the network, for example vgg16.
-    all: List the networks instead, with what weights there are for them.
+    all: List all networks instead, detectors and segmenters as well, with what
+      weights there are for them and their published accuracy.
     image_size: Height and width of the input.
     weights: "bundled" or a converted .safetensors file, to print its card.
     out: JSON file to write the table to.
@@ -56,7 +58,8 @@ class InfoOptions(CommonOptions):
       check_outputs("--out", self.out, (".json",))
     from vision_jax import nn, weights
 
-    if self.model in weights.BUNDLED and self.model not in nn.backbones.MODELS:
+    known = {*weights.BUNDLED, *weights.CATALOG, *weights.FOREIGN}
+    if self.model in known - {*nn.backbones.MODELS}:
       print(_weights_text(self.model, self.weights))  # not one chain of layers
       return 0
     module = make_model(self.model)
@@ -113,22 +116,28 @@ class InfoOptions(CommonOptions):
 
 
 def _all_networks() -> str:
-  """A row for each network and weights, with the published accuracy."""
+  """A row for each network and weights, with what is published of them."""
   from vision_jax import nn, weights
 
+  models = {*nn.backbones.MODELS, *weights.BUNDLED}
   rows = []
-  for model in sorted({*nn.backbones.MODELS, *weights.BUNDLED}):
+  for model in sorted({*models, *weights.CATALOG, *weights.FOREIGN}):
     for name, entry in weights.CATALOG.get(model, {}).items():
-      top = "" if entry.features_only else f"{entry.accuracy:.2f}"
-      rows.append((model, name, entry.file, top))
+      rows.append((model, name, entry.file, _published(entry)))
     if model in weights.FOREIGN:
       foreign = weights.FOREIGN[model]
-      top = f"{foreign.accuracy:.2f}"
-      rows.append((model, foreign.reader, foreign.file, top))
+      rows.append((model, foreign.reader, foreign.file, _published(foreign)))
     for name, file in weights.BUNDLED.get(model, {}).items():
       rows.append((model, name, file, ""))
-  headers = ("model", "weights", "file", "top-1 %")
-  return format_columns(headers, rows, left=3)
+  headers = ("model", "weights", "file", "published, per cent")
+  return format_columns(headers, rows, left=4)
+
+
+def _published(entry: Any) -> str:
+  """The published number of an entry and what it is; empty without one."""
+  if math.isnan(entry.accuracy):
+    return ""
+  return f"{entry.accuracy:.2f} {entry.metric}"
 
 
 def _weights_text(model: str, source: str | None) -> str:
@@ -136,13 +145,13 @@ def _weights_text(model: str, source: str | None) -> str:
   from vision_jax import weights
 
   if source is None:
-    names = [
-      name if entry.features_only else f"{name} (top-1 {entry.accuracy:.2f} %)"
-      for name, entry in weights.CATALOG.get(model, {}).items()
-    ]
+    found: list[tuple[str, Any]] = [*weights.CATALOG.get(model, {}).items()]
     if model in weights.FOREIGN:
-      foreign = weights.FOREIGN[model]
-      names.append(f"{foreign.file} (top-1 {foreign.accuracy:.2f} %)")
+      found.append((weights.FOREIGN[model].file, weights.FOREIGN[model]))
+    names = []
+    for name, entry in found:
+      text = _published(entry).replace(" ", " % ", 1)
+      names.append(f"{name} ({text})" if text else name)
     names += weights.BUNDLED.get(model, {})
     return "weights: " + (", ".join(names) or "random only")
   if source in weights.BUNDLED.get(model, {}):

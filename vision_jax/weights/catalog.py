@@ -44,13 +44,14 @@ class Entry(NamedTuple):
 
   Attributes:
     file: name of the file; its last eight digits begin the SHA-256.
-    accuracy: top-1 accuracy (detectors: box AP on COCO; segmentation: mean
-      IoU) in per cent; NaN where there is no classifier.
+    accuracy: the number of `metric`, in per cent; NaN where there is no
+      classifier.
     preprocessing: what to do to an image before the network.
     features_only: True if the classifier of the file is not a number (NaN).
     arguments: what the constructor must be given for these weights.
     pixel_accuracy: of segmentation, share of the pixels that are right.
     class_names: names of the classes where they are not those of ImageNet.
+    metric: what `accuracy` is, and of which pictures.
 
   Example:
     >>> from vision_jax.weights import CATALOG
@@ -65,6 +66,7 @@ class Entry(NamedTuple):
   arguments: Mapping[str, Any] = {}
   pixel_accuracy: float = float("nan")
   class_names: tuple[str, ...] = ()
+  metric: str = "top-1, ImageNet"
 
   @property
   def url(self) -> str:
@@ -77,10 +79,10 @@ class ForeignEntry(NamedTuple):
 
   Attributes:
     file: name under which they are published.
-    accuracy: top-1 accuracy, mean IoU of segmentation, or AP of masks of a
-      detector, in per cent.
+    accuracy: the number of `metric`, in per cent.
     preprocessing: what to do to an image before the network.
     reader: the function of `vision_jax.weights` that reads them.
+    metric: what `accuracy` is, and of which pictures.
 
   Example:
     >>> from vision_jax.weights import FOREIGN
@@ -92,6 +94,7 @@ class ForeignEntry(NamedTuple):
   accuracy: float
   preprocessing: Preprocess
   reader: str
+  metric: str = "top-1, ImageNet"
 
 
 _V2 = IMAGENET_V2_PREPROCESS
@@ -132,9 +135,14 @@ def _segmentation(
     SEGMENTATION_PREPROCESS,
     pixel_accuracy=pixel_accuracy,
     class_names=VOC_CLASSES,
+    metric="mean IoU, COCO with the labels of VOC",
   )
   return {"COCO_WITH_VOC_LABELS_V1": entry}
 
+
+_BOXES = "box AP, COCO"
+_MASKS = "mask AP, COCO"
+_CITYSCAPES = "mean IoU, Cityscapes"
 
 # Published before frozen normalisation had an epsilon.
 _NO_EPSILON = {"norm_epsilon": 0.0}
@@ -227,6 +235,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
       "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
       22.8,
       DETECTION_PREPROCESS._replace(resize=320),
+      metric=_BOXES,
     ),
   },
   "fasterrcnn_mobilenet_v3_large_fpn": {
@@ -234,6 +243,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
       "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
       32.8,
       DETECTION_PREPROCESS,
+      metric=_BOXES,
     ),
   },
   "fasterrcnn_resnet50_fpn": {
@@ -242,22 +252,30 @@ CATALOG: dict[str, dict[str, Entry]] = {
       37.0,
       DETECTION_PREPROCESS,
       arguments=_NO_EPSILON,
+      metric=_BOXES,
     ),
   },
   "fasterrcnn_resnet50_fpn_v2": {
     "COCO_V1": Entry(
-      "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 46.7, DETECTION_PREPROCESS
+      "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+      46.7,
+      DETECTION_PREPROCESS,
+      metric=_BOXES,
     ),
   },
   "keypointrcnn_resnet50_fpn": {
     "COCO_LEGACY": Entry(
-      "keypointrcnn_resnet50_fpn_coco-9f466800.pth", 50.6, DETECTION_PREPROCESS
+      "keypointrcnn_resnet50_fpn_coco-9f466800.pth",
+      50.6,
+      DETECTION_PREPROCESS,
+      metric=_BOXES,
     ),
     "COCO_V1": Entry(
       "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
       54.6,
       DETECTION_PREPROCESS,
       arguments=_NO_EPSILON,
+      metric=_BOXES,
     ),
   },
   "maskrcnn_resnet50_fpn": {
@@ -266,11 +284,15 @@ CATALOG: dict[str, dict[str, Entry]] = {
       37.9,
       DETECTION_PREPROCESS,
       arguments=_NO_EPSILON,
+      metric=_BOXES,
     ),
   },
   "maskrcnn_resnet50_fpn_v2": {
     "COCO_V1": Entry(
-      "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 47.4, DETECTION_PREPROCESS
+      "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+      47.4,
+      DETECTION_PREPROCESS,
+      metric=_BOXES,
     ),
   },
   "deeplabv3_mobilenet_v3_large": _segmentation(
@@ -296,25 +318,46 @@ FOREIGN: dict[str, ForeignEntry] = {
     "darknet53.weights", 77.2, DARKNET_PREPROCESS, "from_darknet"
   ),
   "deeplabv3_plus_r103": ForeignEntry(
-    "model_final_a8a355.pkl", 80.0, R103_PREPROCESS, "from_detectron2"
+    "model_final_a8a355.pkl",
+    80.0,
+    R103_PREPROCESS,
+    "from_detectron2",
+    _CITYSCAPES,
   ),
   "deeplabv3_r103": ForeignEntry(
-    "model_final_0dff1b.pkl", 78.5, R103_PREPROCESS, "from_detectron2"
+    "model_final_0dff1b.pkl",
+    78.5,
+    R103_PREPROCESS,
+    "from_detectron2",
+    _CITYSCAPES,
   ),
   "pointrend_semantic_fpn_resnet101": ForeignEntry(
-    "model_final_cf6ac1.pkl", 78.9, CAFFE_PREPROCESS, "from_detectron2"
+    "model_final_cf6ac1.pkl",
+    78.9,
+    CAFFE_PREPROCESS,
+    "from_detectron2",
+    _CITYSCAPES,
   ),
   "pointrend_rcnn_r50_fpn": ForeignEntry(
-    "model_final_edd263.pkl", 38.3, COCO_CAFFE_PREPROCESS, "from_detectron2"
+    "model_final_edd263.pkl",
+    38.3,
+    COCO_CAFFE_PREPROCESS,
+    "from_detectron2",
+    _MASKS,
   ),
   "pointrend_rcnn_r101_fpn": ForeignEntry(
-    "model_final_3f4d2a.pkl", 40.1, COCO_CAFFE_PREPROCESS, "from_detectron2"
+    "model_final_3f4d2a.pkl",
+    40.1,
+    COCO_CAFFE_PREPROCESS,
+    "from_detectron2",
+    _MASKS,
   ),
   "pointrend_rcnn_x101_fpn": ForeignEntry(
     "model_final_ba17b9.pkl",
     41.1,
     COCO_CAFFE_PREPROCESS._replace(std=(57.375, 57.12, 58.395)),
     "from_detectron2",
+    _MASKS,
   ),
   "xception": ForeignEntry(
     "xception_weights_tf_dim_ordering_tf_kernels.h5",
