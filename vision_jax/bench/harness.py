@@ -113,6 +113,9 @@ def time_interleaved(
     >>> first, seconds = bench.time_interleaved({"a": lambda: None}, rounds=3)
     >>> len(seconds["a"])
     3
+
+  Source:
+    Interface of this library.
   """
   if not functions or rounds < 1:
     raise ValueError(
@@ -167,6 +170,9 @@ def measure(
     ...     "sum", {"vision_jax": lambda: 1, "other": lambda: 2}, rounds=3)
     >>> result.fastest_other()
     'other'
+
+  Source:
+    Interface of this library.
   """
   if ours not in functions:
     raise ValueError(
@@ -190,6 +196,10 @@ def machine_ceilings(*, size: int = 1536, rounds: int = 5) -> Ceilings:
     >>> from vision_jax import bench
     >>> bench.machine_ceilings(size=64, rounds=1).flops_per_second > 0
     True
+
+  Source:
+    The two ceilings of the roofline model (Williams, Waterman and Patterson,
+    2009).
   """
   import jax
   import jax.numpy as jnp
@@ -229,6 +239,9 @@ def format_results(
     ...     {"vision_jax": [0.1], "torch": [0.2]}, "vision_jax")
     >>> print(bench.format_results([result]).splitlines()[2])
     | case | 100.0 ms ± 0 % | torch | 200.0 ms ± 0 % | **0.50** | 1.0 s | |
+
+  Source:
+    Interface of this library.
   """
   header = (
     "case",

@@ -65,6 +65,9 @@ def torch_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     >>> shapes = weights.torch_shapes(backbones.vgg11())
     >>> shapes["features.3.weight"], shapes["classifier.6.weight"]
     ((128, 64, 3, 3), (1000, 4096))
+
+  Source:
+    The names and layouts of torchvision's state dicts, version 0.28.
   """
   return target_shapes(target_tree(module))
 
@@ -100,6 +103,9 @@ def state_dict_to_variables(
     >>> variables = weights.state_dict_to_variables(module, state)
     >>> variables["params"]["layer1"]["0"]["conv1"]["kernel"].shape
     (3, 3, 64, 64)
+
+  Source:
+    The names and layouts of torchvision's state dicts, version 0.28.
   """
   return to_variables(
     module, state_dict, where="state_dict_to_variables", dtype=dtype
@@ -126,6 +132,9 @@ def variables_to_state_dict(
     >>> state = weights.variables_to_state_dict(module, variables)
     >>> state["conv1.weight"].shape
     (64, 3, 7, 7)
+
+  Source:
+    The names and layouts of torchvision's state dicts, version 0.28.
   """
   return to_state_dict(variables, flatten_shapes(module))
 

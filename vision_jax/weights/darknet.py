@@ -114,6 +114,10 @@ def darknet_layers(module: nn.Module) -> list[DarknetLayer]:
     >>> layers = weights.darknet_layers(backbones.darknet53())
     >>> len(layers), layers[1].conv, layers[-1].norm
     (53, 'stage1.down.conv', None)
+
+  Source:
+    The order of darknet's .cfg and .weights files (Redmon and Farhadi, arXiv
+    1804.02767).
   """
   shapes = convert.torch_shapes(module)
   rows = inspection.layer_table(module)

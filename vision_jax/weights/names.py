@@ -83,6 +83,9 @@ def strip_wrappers(names: Iterable[str]) -> dict[str, str]:
     >>> from vision_jax import weights
     >>> weights.strip_wrappers(["module.fc.weight", "module.fc.bias"])
     {'module.fc.weight': 'fc.weight', 'module.fc.bias': 'fc.bias'}
+
+  Source:
+    The prefixes of torch.nn.DataParallel and torch.compile.
   """
   stripped = {name: name for name in names}
   found = bool(stripped)

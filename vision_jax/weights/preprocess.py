@@ -100,6 +100,9 @@ def normalize(images: jax.Array, preprocess: Preprocess) -> jax.Array:
     >>> out = weights.normalize(images, weights.preprocessing("vgg16"))
     >>> print(np.asarray(out)[0, 0, 0].round(2))
     [0.07 0.2  0.42]
+
+  Source:
+    The statistics of each set of weights, as its publisher has them.
   """
   images = jnp.asarray(images)
   if images.ndim < 3 or images.shape[-1] != len(preprocess.mean):

@@ -123,6 +123,9 @@ def cache_dir() -> Path:
     >>> from vision_jax import weights
     >>> weights.cache_dir().is_absolute()
     True
+
+  Source:
+    The XDG base directory specification, version 0.8.
   """
   if os.environ.get("VISION_JAX_CACHE"):
     return Path(os.environ["VISION_JAX_CACHE"]).expanduser().absolute()

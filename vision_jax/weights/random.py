@@ -104,6 +104,9 @@ def random_state_dict(
     >>> state = weights.random_state_dict(shapes)
     >>> {name: array.shape for name, array in state.items()}
     {'fc.weight': (2, 3), 'fc.bias': (2,)}
+
+  Source:
+    Interface of this library.
   """
   return {
     name: random_array(name, shape, seed=seed) for name, shape in shapes.items()
@@ -128,6 +131,9 @@ def random_variables(module: nn.Module, *, seed: int = 0) -> dict[str, Any]:
     >>> variables = weights.random_variables(backbones.resnet18(), seed=3)
     >>> variables["params"]["fc"]["kernel"].shape
     (512, 1000)
+
+  Source:
+    Interface of this library.
   """
   target = convert.target_tree(module)
   return convert.to_variables(

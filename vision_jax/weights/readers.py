@@ -120,6 +120,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     >>> save_file({"a": np.zeros(3)}, path, metadata={"model": "vgg11"})
     >>> weights.read_metadata(path)
     {'model': 'vgg11'}
+
+  Source:
+    The format of safetensors: `__metadata__` of its header.
   """
   import safetensors
 

@@ -87,6 +87,9 @@ def load_model(path_or_name: str | os.PathLike[str]) -> Model:
     >>> module, variables, metadata = weights.load_model(path)
     >>> metadata.model, variables["params"]["fc"]["bias"].shape
     ('resnet18', (5,))
+
+  Source:
+    Interface of this library; files in the format of safetensors.
   """
   if isinstance(path_or_name, str):
     model, _, kind = path_or_name.partition("/")
@@ -123,6 +126,9 @@ def load_bundled(name: str, *, weights: str = "bundled") -> Model:
     >>> module, variables, metadata = weights.load_bundled("vgg_small")
     >>> metadata.model, metadata.licence
     ('vgg_small', 'Apache-2.0')
+
+  Source:
+    Interface of this library; the card names data and command.
   """
   if name not in BUNDLED:
     raise WeightsError(
@@ -215,6 +221,9 @@ def resolve(
     >>> module, variables, preprocess = weights.resolve("resnet18", "random")
     >>> preprocess.std
     (0.229, 0.224, 0.225)
+
+  Source:
+    Interface of this library.
   """
   constructor = constructors.find_constructor(model)
   if constructor is None:

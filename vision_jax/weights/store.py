@@ -158,6 +158,9 @@ def load_weights(
     >>> variables, metadata = weights.load_weights(path)
     >>> variables["params"]["fc"]["kernel"].shape, metadata.card
     ((3, 2), 'An example.')
+
+  Source:
+    Interface of this library; files in the format of safetensors.
   """
   metadata = load_metadata(path)
   state_dict = {
