@@ -2,7 +2,7 @@
 
 Run:     python -m experiments.classification.train oxford_iiit_pet \
              --workdir runs/pets --data-dir DIRECTORY_WITH_oxford_iiit_pet
-         (--weights FILE for a file that was downloaded before)
+         (--config.weights FILE for a file that was downloaded before)
 Expect:  no run here: the set is not part of this repository
 Tiny:    add --tiny (a few updates)
 """

@@ -34,13 +34,13 @@ def _average_precision(ranked):
   return np.mean(np.arange(1, len(hits) + 1) / hits)
 
 
-def _histogram(image):
+def histogram(image):
   counts = [np.histogram(image[..., c], 16, (0, 256))[0] for c in range(3)]
   vector = np.concatenate(counts).astype(float)
   return vector / np.linalg.norm(vector)
 
 
-def _pixels(image):
+def pixels(image):
   small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
   vector = small.astype(float).ravel()
   vector -= vector.mean()
@@ -52,13 +52,13 @@ def _crop(image, box):
   return image[y1:y2, x1:x2]
 
 
-def _ranking_scores(describe, *, oracle=False):
+def ranking_scores(describe, *, oracle=False, drawn=None):
   """Mean AP of ranking by description, and that of a random ranking.
 
   Queries are cropped to their boxes; with `oracle` the database too, and a
-  picture has the score of its best box.
+  picture has the score of its best box. `drawn` is (records, examples).
   """
-  records, examples = _drawn()
+  records, examples = drawn or _drawn()
   kinds = [record.kind for record in records]
   database = [e for e, k in zip(examples, kinds, strict=True) if k != "query"]
   queries = [e for e, k in zip(examples, kinds, strict=True) if k == "query"]
@@ -311,15 +311,15 @@ class BaselineTest(parameterized.TestCase):
     expected = _random_average_precision(4, 30)
     self.assertAlmostEqual(np.mean(found), expected, delta=0.006)
 
-  @parameterized.parameters(_histogram, _pixels)
+  @parameterized.parameters(histogram, pixels)
   def test_ranking_whole_pictures_is_near_chance(self, describe):
-    score, chance = _ranking_scores(describe)
+    score, chance = ranking_scores(describe)
     self.assertBetween(chance, 0.12, 0.17)
     self.assertLess(score, chance + 0.08)
 
   def test_the_instance_is_in_the_picture(self):
     """With the true boxes at hand, pixels find it."""
-    score, _ = _ranking_scores(_pixels, oracle=True)
+    score, _ = ranking_scores(pixels, oracle=True)
     self.assertGreater(score, 0.6)
 
 
