@@ -315,6 +315,18 @@ def image_vectors(problem: Problem) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   return found
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def update_attention(head, tx, params, state, seen, targets):
+  """An update of Regional Attention: (params, state of `tx`)."""
+
+  def loss(params):
+    logits = head.apply(params, *seen)[1]
+    return retrieval.attention_loss(logits, targets)
+
+  updates, state = tx.update(jax.grad(loss)(params), state, params)
+  return optax.apply_updates(params, updates), state
+
+
 def attention_vectors(
   maps: dict[str, np.ndarray], labels: np.ndarray, *, num_steps: int = 300
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -343,18 +355,11 @@ def attention_vectors(
   params = head.init(jax.random.key(0), *seen["learn"])
   tx = optax.adam(optax.cosine_decay_schedule(3e-3, max(num_steps, 1)))
 
-  @jax.jit
-  def update(params, state):
-    def loss(params):
-      logits = head.apply(params, *seen["learn"])[1]
-      return retrieval.attention_loss(logits, jnp.asarray(targets))
-
-    updates, state = tx.update(jax.grad(loss)(params), state, params)
-    return optax.apply_updates(params, updates), state
-
-  state = tx.init(params)
+  state, targets = tx.init(params), jnp.asarray(targets)
   for _ in range(num_steps):
-    params, state = update(params, state)
+    params, state = update_attention(
+      head, tx, params, state, seen["learn"], targets
+    )
   query, database = (
     np.asarray(head.apply(params, *seen[k])[0]) for k in ("query", "database")
   )

@@ -66,6 +66,24 @@ def make_loss(network: DigitNetwork):
   return loss_fn
 
 
+def make_optimizer(
+  network: DigitNetwork, config: Config
+) -> optax.GradientTransformation:
+  """Adam along a cosine; the localisation has a rate of its own."""
+  schedule = train.make_schedule(
+    "cosine",
+    config.learning_rate,
+    config.num_steps,
+    warmup_steps=min(50, config.num_steps - 1),
+  )
+  factors = None
+  if network.transformer is not None:
+    factors = {"transformer": config.localisation_factor}
+  return train.make_optimizer(
+    "adam", schedule, clip_norm=config.clip_norm, factors=factors
+  )
+
+
 def _batches(config: Config, digits: Digits) -> Callable[[int], Any]:
   """The batch of a step: every picture once, in a new order each time."""
   images, labels = digits
@@ -111,18 +129,7 @@ def train_network(
   params = jax.jit(network.init)(
     jax.random.key(config.seed), jnp.zeros((1, *images.shape[1:], 1))
   )["params"]
-  schedule = train.make_schedule(
-    "cosine",
-    config.learning_rate,
-    config.num_steps,
-    warmup_steps=min(50, config.num_steps - 1),
-  )
-  factors = None
-  if network.transformer is not None:
-    factors = {"transformer": config.localisation_factor}
-  tx = train.make_optimizer(
-    "adam", schedule, clip_norm=config.clip_norm, factors=factors
-  )
+  tx = make_optimizer(network, config)
   state = train.create_state(params, None, tx, jax.random.key(config.seed))
   step = train.make_step(make_loss(network), tx)
   watched = step

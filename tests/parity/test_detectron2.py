@@ -26,6 +26,16 @@ def _images(size):
   return rng.normal(size=(2, *size, 3)).astype(np.float32)
 
 
+def _padded(images):
+  """As detectron2's ImageList: zeros below and to the right, to 32."""
+  down, right = (-n % 32 for n in images.shape[1:3])
+  return np.pad(images, ((0, 0), (0, down), (0, right), (0, 0)))
+
+
+def _cut(scores, size):
+  return scores[:, :, : size[0], : size[1]]
+
+
 def _torch(images):
   return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
@@ -61,14 +71,15 @@ class Detectron2Test(parameterized.TestCase):
     print(f"worst relative difference {worst:.1e}")
     self.assertLess(worst, tolerance)
 
-  def test_semantic_fpn(self):
+  @parameterized.parameters((64, 96), (50, 71))
+  def test_semantic_fpn(self, *size):
     model = torch_detectron2.SemanticFPN(BLOCKS, 32, CLASSES)
     state = torch_detectron2.random_state(model, draw)
     module = _semantic_fpn()
     variables = weights.detectron2_to_variables(module, state)
-    images = _images((64, 96))
+    images = _images(size)
     with torch.no_grad():
-      expected = model(_torch(images))
+      expected = _cut(model(_torch(_padded(images))), size)
     self._close(jax.jit(module.apply)(variables, images)["out"], expected)
 
   @parameterized.parameters(
@@ -95,8 +106,10 @@ class Detectron2Test(parameterized.TestCase):
       expected = model(_torch(images))
     self._close(got.logits, expected)
 
-  @parameterized.parameters(False, True)
-  def test_pointrend(self, each):
+  @parameterized.parameters(
+    (False, (64, 96)), (True, (64, 96)), (False, (50, 71))
+  )
+  def test_pointrend(self, each, size):
     model = torch_detectron2.PointRend(BLOCKS, 32, CLASSES, each)
     state = torch_detectron2.random_state(model, draw)
     module = pointrend.PointRend(
@@ -105,14 +118,17 @@ class Detectron2Test(parameterized.TestCase):
       num_points=200,
     )
     variables = weights.detectron2_to_variables(module, state)
-    images = _images((64, 96))
+    images = _images(size)
     run = jax.jit(functools.partial(module.apply, method="refine"))
     result, _ = run(variables, images)
     given = [torch.from_numpy(np.array(p)) for p in result.points]
+    padded = _torch(_padded(images))
     with torch.no_grad():
-      expected, _ = model(_torch(images), 200, 2, given)
-      free, used = model(_torch(images), 200, 2)
+      expected, _ = model(padded, 200, 2, given)
+      free, used = model(padded, 200, 2)
     self._close(result.logits, expected)
+    out = jax.jit(module.apply)(variables, images)["out"]
+    self._close(out, _cut(expected, size))
     got = np.asarray(result.logits)
     changes = (got.argmax(-1) != expected.argmax(1).numpy()).sum()
     self.assertEqual(changes, 0)

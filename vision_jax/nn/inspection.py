@@ -275,5 +275,8 @@ def layer_table(
     >>> table = nn.layer_table(nn.backbones.resnet18())
     >>> sum(row.parameters for row in table)
     11689512
+
+  Source:
+    Interface of this library.
   """
   return _walk(module, image_size)[0]

@@ -42,6 +42,9 @@ def read_layers(
     ...                        jnp.zeros((1, 32, 48, 3)), ["layer4.0"])
     >>> found["layer4.0"].shape
     (1, 2, 3, 128)
+
+  Source:
+    Interface of this library.
   """
   seen: dict[str, Any] = {}
 

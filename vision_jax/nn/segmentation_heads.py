@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from vision_jax.nn import layers
+from vision_jax.nn.pyramids import ConvBlock
 from vision_jax.ops import sampling
 
 __all__ = ["CoarseSegmentation", "FCNHead", "LRASPPHead", "SemanticFPNHead"]
@@ -18,12 +19,13 @@ class CoarseSegmentation(NamedTuple):
 
   Attributes:
     logits: scores at the stride of the head, [B, h, w, K].
-    fine: features of higher resolution, [B, H, W, C]; PointRend reads them.
+    fine: features of higher resolution, [B, H, W, C], which PointRend reads;
+      or several such maps, whose channels it joins at each point.
     aux: scores of the auxiliary head, or None.
   """
 
   logits: jax.Array
-  fine: jax.Array
+  fine: jax.Array | tuple[jax.Array, ...]
   aux: jax.Array | None = None
 
 
@@ -65,27 +67,6 @@ class FCNHead(nn.Module):
     x = layers.Relu(name="2")(x)
     x = layers.Dropout(0.1, deterministic=not train, name="3")(x)
     return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="4")(x)
-
-
-class _ConvNormRelu(nn.Module):
-  """1x1 convolution, norm, ReLU."""
-
-  features: int
-  axis_name: str | None
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x, train):
-    x = layers.Conv(
-      self.features, 1, use_bias=False, dtype=self.dtype, name="0"
-    )(x)
-    x = layers.BatchNorm(
-      use_running_average=not train,
-      axis_name=self.axis_name,
-      dtype=self.dtype,
-      name="1",
-    )(x)
-    return layers.Relu(name="2")(x)
 
 
 class _Gates(nn.Module):
@@ -134,9 +115,14 @@ class LRASPPHead(nn.Module):
     self, coarse: jax.Array, fine: jax.Array, *, train: bool = False
   ) -> jax.Array:
     """[B, h, w, C], [B, H, W, c] -> logits [B, H, W, num_classes]."""
-    x = _ConvNormRelu(self.features, self.axis_name, self.dtype, name="cbr")(
-      coarse, train
-    )
+    x = ConvBlock(
+      self.features,
+      1,
+      use_norm=True,
+      axis_name=self.axis_name,
+      dtype=self.dtype,
+      name="cbr",
+    )(coarse, train=train)
     gates = _Gates(self.features, self.dtype, name="scale")(coarse)
     x = layers.Multiply(name="gated")(x, gates)
     x = sampling.resize(x, (fine.shape[1], fine.shape[2]))

@@ -168,6 +168,7 @@ from vision_jax.ops.rois import (
   roi_pool,
 )
 from vision_jax.ops.sampling import (
+  pad_to_multiple,
   resize,
   sample,
 )
@@ -323,6 +324,7 @@ __all__ = [
   "nms",
   "nms_among_best",
   "one_hot_heatmaps",
+  "pad_to_multiple",
   "paste_masks",
   "paste_masks_integer",
   "patch_matrix",

@@ -24,5 +24,8 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     >>> from vision_jax import ops
     >>> ops.at_least_float32(jnp.ones(3, jnp.bfloat16)).dtype
     dtype('float32')
+
+  Source:
+    Interface of this library.
   """
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))

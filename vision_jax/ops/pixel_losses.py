@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.ops import sampling
+from vision_jax.ops.floats import at_least_float32
 from vision_jax.ops.losses import label_loss
 
 __all__ = ["label_losses", "segmentation_loss"]
@@ -57,7 +58,7 @@ def segmentation_loss(
       f"segmentation_loss: `hardest` must be in (0, 1], got {hardest}."
     )
   size = (labels.shape[1], labels.shape[2])
-  logits = sampling.resize(logits.astype(jnp.float32), size)
+  logits = sampling.resize(at_least_float32(logits), size)
   losses, valid = label_losses(logits, labels, ignore=ignore)
   if hardest == 1:
     return losses.sum(), valid.sum()

@@ -18,7 +18,7 @@ from jax import lax
 from vision_jax.ops import interpolation
 from vision_jax.ops.floats import at_least_float32
 
-__all__ = ["resize", "sample"]
+__all__ = ["pad_to_multiple", "resize", "sample"]
 
 _PADDINGS = {"edge": "border", "zeros": "zeros"}
 _RESIZE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
@@ -245,6 +245,34 @@ def _resize_taps(
 
 
 # Compiled here, so that calls outside of jit do not compile every time.
+def pad_to_multiple(
+  images: jax.Array, divisor: int, *, value: float = 0
+) -> jax.Array:
+  """Pads images below and to the right, to sides that `divisor` divides.
+
+  Args:
+    images: [B, H, W, ...].
+    divisor: at least 1.
+    value: of the new pixels.
+
+  Returns:
+    [B, H', W', ...] with the smallest such sides; `images` if they have them.
+
+  Example:
+    >>> from vision_jax import ops
+    >>> ops.pad_to_multiple(jnp.ones((1, 33, 64, 3)), 32).shape
+    (1, 64, 64, 3)
+
+  Source:
+    detectron2, structures/image_list.py, `ImageList.from_tensors`.
+  """
+  missing = [-n % divisor for n in images.shape[1:3]]
+  if not any(missing):
+    return images
+  pads = [(0, 0), *((0, n) for n in missing), *[(0, 0)] * (images.ndim - 3)]
+  return jnp.pad(images, pads, constant_values=value)
+
+
 @functools.partial(jax.jit, static_argnames=("axis", "size", "settings"))
 def _resize_axis(
   x: jax.Array, *, axis: int, size: int, settings: tuple[str, bool, bool]

@@ -130,6 +130,9 @@ def make_config(model: str, preprocess: Any, **changes: Any) -> DasrConfig:
     >>> config = dasr.make_config("resnet_small", preprocess, chunk=4)
     >>> config.feature_layer, config.max_regions, config.chunk
     ('layer4', 8, 4)
+
+  Source:
+    Interface of this library; what its entries cite.
   """
   known = [f.name for f in dataclasses.fields(DasrConfig)]
   unknown = sorted(set(changes) - set(known))
@@ -391,6 +394,9 @@ def pixel_maps(
     >>> image = jax.random.uniform(jax.random.key(0), (64, 96, 3))
     >>> dasr.pixel_maps(module, variables, image, config)[0].shape
     (4, 64, 96)
+
+  Source:
+    Xiao et al. (arXiv 2002.00185); wlzhao22/DASR, before its percentile.
   """
   image = jnp.asarray(image)
   _check(image, config)

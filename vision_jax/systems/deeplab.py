@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
     aux_classifier: module from the endpoint `aux_feature` to scores, or None.
     features: endpoints for the classifier.
     aux_feature: endpoint for the auxiliary head.
-    fine_feature: endpoint that `coarse` returns for PointRend.
+    fine_feature: endpoint that `coarse` returns for PointRend, or several.
   """
 
   backbone: nn.Module
@@ -59,7 +59,7 @@ class Segmenter(nn.Module):
   aux_classifier: nn.Module | None = None
   features: tuple[str, ...] = ("layer4",)
   aux_feature: str = "layer3"
-  fine_feature: str = "layer1"
+  fine_feature: str | tuple[str, ...] = "layer1"
 
   @property
   def num_classes(self) -> int:
@@ -75,9 +75,12 @@ class Segmenter(nn.Module):
     aux = None
     if self.aux_classifier is not None:
       aux = self.aux_classifier(endpoints[self.aux_feature], train=train)
-    return CoarseSegmentation(
-      self.classifier(*maps, train=train), endpoints[self.fine_feature], aux
-    )
+    name = self.fine_feature
+    if isinstance(name, str):
+      fine = endpoints[name]
+    else:
+      fine = tuple(endpoints[n] for n in name)
+    return CoarseSegmentation(self.classifier(*maps, train=train), fine, aux)
 
   def __call__(
     self, images: jax.Array, *, train: bool = False
@@ -293,7 +296,7 @@ def segment(module: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
   Compiled once for each size of images.
 
   Args:
-    module: a `Segmenter`.
+    module: a `Segmenter`, `SemanticFPN` or `PointRend`.
     variables: its variables.
     images: normalised images, [B, H, W, 3].
 

@@ -62,6 +62,9 @@ def absolute_difference(
     >>> ones = jnp.ones((2, 2, 1))
     >>> print(registration.absolute_difference(0.5 * ones, ones, ones))
     0.5
+
+  Source:
+    Definition.
   """
   weight = inside / jnp.maximum(inside.sum() * fixed.shape[-1], 1.0)
   # Not covered, `seen` is faded to zero, so is the other.
@@ -91,6 +94,9 @@ def correlation_distance(
     ...     0.3 * image + 5, image, inside)
     >>> print(np.asarray(distance).round(5) + 0.0)
     0.0
+
+  Source:
+    Definition: Pearson's correlation.
   """
   weight = jnp.broadcast_to(inside, fixed.shape)
   weight = weight / jnp.maximum(weight.sum(), 1.0)

@@ -21,11 +21,13 @@ from vision_jax.nn.segmentation_heads import (
   CoarseSegmentation,
   SemanticFPNHead,
 )
+from vision_jax.systems.deeplab import segment
 
 __all__ = [
   "MODELS",
   "PyramidBackbone",
   "SemanticFPN",
+  "segment",
   "semantic_fpn_resnet50",
   "semantic_fpn_resnet101",
 ]
@@ -58,19 +60,22 @@ class PyramidBackbone(nn.Module):
 class SemanticFPN(nn.Module):
   """Pyramid, head and enlargement to the size of the images.
 
-  `apply(variables, images, train=False) -> {"out": [B, H, W, K]}`. detectron2
-  gives it images whose sides are multiples of 32.
+  `apply(variables, images, train=False) -> {"out": [B, H, W, K]}`. As in
+  detectron2, normalised images are padded with zeros below and to the right, to
+  sides that are multiples of `divisor`, and the scores are cut.
 
   Attributes:
     backbone: `apply(variables, images, train) -> [P2, P3, P4, P5]`.
     classifier: head of the maps from `lowest` on.
     lowest: level of the finest map the head reads, 2 or 3. The fine features
       for PointRend are P2 all the same.
+    divisor: stride of the coarsest map, by which the sides are divisible.
   """
 
   backbone: nn.Module
   classifier: nn.Module
   lowest: int = 2
+  divisor: int = 32
 
   @property
   def num_classes(self) -> int:
@@ -80,7 +85,7 @@ class SemanticFPN(nn.Module):
   def coarse(
     self, images: jax.Array, *, train: bool = False
   ) -> CoarseSegmentation:
-    """Images [B, H, W, 3] -> scores before enlargement and fine features."""
+    """Scores before enlargement and fine features, of padded images."""
     maps = self.backbone(images, train=train)
     return CoarseSegmentation(self.classifier(maps[self.lowest - 2 :]), maps[0])
 
@@ -88,8 +93,11 @@ class SemanticFPN(nn.Module):
     self, images: jax.Array, *, train: bool = False
   ) -> dict[str, jax.Array]:
     """Images [B, H, W, 3] -> scores [B, H, W, K]."""
+    height, width = images.shape[1:3]
+    images = ops.pad_to_multiple(images, self.divisor)
     logits = self.coarse(images, train=train).logits
-    return {"out": ops.resize(logits, (images.shape[1], images.shape[2]))}
+    logits = ops.resize(logits, (images.shape[1], images.shape[2]))
+    return {"out": logits[:, :height, :width]}
 
 
 def _semantic_fpn(

@@ -3,12 +3,14 @@
 import functools
 import warnings
 
+import chex
 import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
+from jax import test_util
 
 from vision_jax import nn, ops, train
 from vision_jax.nn import segmentation_heads
@@ -16,25 +18,27 @@ from vision_jax.systems import pointrend
 from vision_jax.systems.pointrend import semantic
 
 
-class _Coarse(flax.linen.Module):
+class Coarse(flax.linen.Module):
   """A coarse network of two convolutions: fine at stride 2, scores at 8."""
 
   num_classes: int = 3
+  two: bool = False
 
   @flax.linen.compact
   def coarse(self, images, *, train=False):
     fine = nn.Relu()(nn.Conv(6, 3, 2, name="fine")(images))
     x = nn.AvgPool(4)(fine)
-    return segmentation_heads.CoarseSegmentation(
-      nn.Conv(self.num_classes, 1, name="scores")(x), fine
-    )
+    scores = nn.Conv(self.num_classes, 1, name="scores")(x)
+    if self.two:
+      fine = (fine, nn.AvgPool(2)(fine)[..., :3])
+    return segmentation_heads.CoarseSegmentation(scores, fine)
 
   def __call__(self, images, *, train=False):
     return {"out": self.coarse(images, train=train).logits}
 
 
 def _module(**settings):
-  return pointrend.PointRend(_Coarse(), nn.PointHead(3, width=8), **settings)
+  return pointrend.PointRend(Coarse(), nn.PointHead(3, width=8), **settings)
 
 
 @functools.cache
@@ -76,7 +80,7 @@ def _head(params, fine, coarse):
 
 
 @pytest.mark.usefixtures("quick_compile")
-class InferenceTest(absltest.TestCase):
+class InferenceTest(parameterized.TestCase):
   def test_equals_the_loop(self):
     module, variables, images = _setup()
     run = jax.jit(functools.partial(module.apply, method="refine"))
@@ -107,6 +111,100 @@ class InferenceTest(absltest.TestCase):
     got = pointrend.segment(module, variables, images)
     np.testing.assert_array_equal(got, result.logits.argmax(-1))
     self.assertEqual(len(np.unique(got)), 3)
+
+  def test_several_fine_maps(self):
+    """Their channels are joined at each point, those of one map first."""
+    module = pointrend.PointRend(
+      Coarse(two=True), nn.PointHead(3, width=8), num_points=2000
+    )
+    _, _, images = _setup()
+    variables = jax.jit(module.init)(jax.random.key(1), images)
+    result, maps = module.apply(variables, images, method="refine")
+    points = ops.grid_points((32, 48))
+    parts = [_read(m[0], points) for m in (*maps.fine, maps.logits)]
+    fine = np.concatenate(parts[:2], -1)
+    self.assertEqual(fine.shape[-1], 6 + 3)
+    expected = _head(variables["params"]["point_head"], fine, parts[2])
+    np.testing.assert_allclose(
+      result.logits[0].reshape(-1, 3), expected, atol=1e-4
+    )
+    again = pointrend.with_coarse_variables(
+      jax.random.key(0), module, module.coarse.init(jax.random.key(1), images)
+    )
+    chex.assert_trees_all_equal_shapes(again, variables)
+
+  @parameterized.parameters(
+    ({"num_points": 10_000},), ({"num_steps": 0},), ({"num_points": 0},)
+  )
+  def test_extreme_settings(self, settings):
+    """More points than cells is every cell; no steps, no points: bilinear."""
+    _, variables, images = _setup()
+    module = _module(**settings)
+    out = module.apply(variables, images)["out"]
+    maps = module.apply(variables, images, method="maps")
+    if "num_steps" in settings or settings["num_points"] == 0:
+      self.assertEqual(out.shape, (2, 32, 48, 3))
+      smooth = np.asarray(maps.logits)
+      for size in ((8, 12), (16, 24), (32, 48)):
+        if "num_steps" in settings:
+          size = (32, 48)
+        smooth = np.asarray(ops.resize(smooth, size))
+      np.testing.assert_allclose(out, smooth, atol=1e-5)
+      return
+    points = jnp.stack([ops.grid_points((32, 48))] * 2)
+    dense = module.apply(variables, maps, points, method="at_points")
+    np.testing.assert_allclose(
+      out.reshape(2, -1, 3), dense, atol=1e-5 * float(jnp.abs(dense).max())
+    )
+
+  def test_steps_beyond_the_images_warn_and_are_finite(self):
+    _, variables, images = _setup()
+    module = _module(num_points=40, num_steps=4)
+    with self.assertWarnsRegex(UserWarning, "larger than the images"):
+      out = module.apply(variables, images)["out"]
+    self.assertEqual(out.shape, (2, 32, 48, 3))
+    self.assertTrue(bool(jnp.isfinite(out).all()))
+
+  def test_images_of_one_class(self):
+    """The coarse scores name one class everywhere: so does the result."""
+    module, variables, images = _setup()
+    head = variables["params"]["point_head"]["predictor"]
+    bias = head["bias"] + jnp.array([0.0, 1e3, 0.0])
+    params = {
+      **variables["params"],
+      "point_head": {
+        **variables["params"]["point_head"],
+        "predictor": {**head, "bias": bias},
+      },
+    }
+    scores = params["coarse"]["scores"]
+    scores = {**scores, "bias": scores["bias"] + jnp.array([0.0, 1e3, 0.0])}
+    params["coarse"] = {**params["coarse"], "scores": scores}
+    found = pointrend.segment(module, {"params": params}, images)
+    np.testing.assert_array_equal(found, 1)
+    labels = jnp.ones((2, 32, 48), jnp.int32)
+    terms, _ = pointrend.semantic_losses(
+      jax.random.split(jax.random.key(0), 2),
+      module,
+      {"params": params},
+      images,
+      labels,
+      num_points=30,
+    )
+    for total, count in terms.values():
+      self.assertLess(float(total / count), 1e-3)
+
+  def test_masks_that_touch_the_border(self):
+    """Uncertain cells in the first row and column are found and written."""
+    module, variables, images = _setup()
+    result, _ = module.apply(
+      variables, images, method="refine", num_points=32 * 48 // 2
+    )
+    cells = np.floor(np.asarray(result.points[-1]) * [48, 32]).astype(int)
+    rows = cells[..., 1]
+    self.assertIn(0, rows)
+    self.assertIn(31, rows)
+    self.assertTrue(bool(jnp.isfinite(result.logits).all()))
 
   def test_sides_that_are_no_multiples(self):
     module, variables, images = _setup()
@@ -155,6 +253,30 @@ class LossTest(parameterized.TestCase):
     self.assertEqual(int(terms["points"][1]), count)
     np.testing.assert_allclose(terms["points"][0], total, rtol=1e-4)
     self.assertEqual(int(terms["coarse"][1]), 2 * 32 * 40)
+
+  def test_gradients_are_those_of_finite_differences(self):
+    module, variables, images = _setup()
+    labels = jnp.asarray(self._labels())
+    keys = jax.random.split(jax.random.key(4), 2)
+    with jax.enable_x64(True):
+      wide = jax.tree.map(lambda a: jnp.asarray(a, float), variables)
+
+      def loss(params):
+        terms, _ = pointrend.semantic_losses(
+          keys,
+          module,
+          {"params": params},
+          jnp.asarray(images, float),
+          labels,
+          num_points=20,
+        )
+        self.assertEqual(terms["points"][0].dtype, jnp.float64)
+        self.assertEqual(terms["coarse"][0].dtype, jnp.float64)
+        return sum(total for total, _ in terms.values())
+
+      test_util.check_grads(
+        loss, (wide["params"],), order=1, modes=("rev",), rtol=1e-5, atol=1e-5
+      )
 
   def test_nothing_labelled_is_finite(self):
     module, variables, images = _setup()
@@ -241,7 +363,7 @@ class LossTest(parameterized.TestCase):
 
   def test_variables_of_another_network(self):
     module, _, images = _setup()
-    other = _Coarse(5).init(jax.random.key(5), images)
+    other = Coarse(5).init(jax.random.key(5), images)
     with self.assertRaisesRegex(ValueError, "variables of `module.coarse`"):
       pointrend.with_coarse_variables(jax.random.key(6), module, other)
 

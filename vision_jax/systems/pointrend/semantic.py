@@ -27,6 +27,7 @@ from vision_jax.nn import aspp, backbones
 from vision_jax.nn.point_heads import PointHead
 from vision_jax.nn.segmentation_heads import CoarseSegmentation
 from vision_jax.systems import deeplab, semantic_fpn
+from vision_jax.systems.deeplab import segment
 
 __all__ = [
   "MODELS",
@@ -78,10 +79,16 @@ class PointRend(nn.Module):
     """Images [B, H, W, 3] -> coarse scores and fine features."""
     return self.coarse.coarse(images, train=train)
 
+  @property
+  def divisor(self) -> int:
+    """What the sides of the coarse network's images are padded to."""
+    return getattr(self.coarse, "divisor", 1)
+
   def at_points(self, maps: CoarseSegmentation, points: jax.Array) -> jax.Array:
     """Scores [B, N, K] at points of the unit frame [B, N, 2]."""
-    read = jax.vmap(functools.partial(ops.point_sample, padding=self.padding))
-    return self.point_head(read(maps.fine, points), read(maps.logits, points))
+    read = functools.partial(read_points, padding=self.padding)
+    seen = jax.vmap(read)(maps.fine, maps.logits, points)
+    return self.point_head(*seen)
 
   def refine(
     self,
@@ -96,7 +103,7 @@ class PointRend(nn.Module):
     """All steps of the subdivision of a batch, and what they started from.
 
     Args:
-      images: [B, H, W, 3].
+      images: [B, H, W, 3]; the maps are of images padded to `divisor`.
       num_points: N; by default that of the module.
       num_steps: by default that of the module.
       uncertainty: as `ops.refine`; for every one of the B maps.
@@ -106,6 +113,7 @@ class PointRend(nn.Module):
     Returns:
       Refinement with a leading axis B, and the coarse maps.
     """
+    images = ops.pad_to_multiple(images, self.divisor)
     maps = self.maps(images)
     size = (images.shape[1], images.shape[2])
     steps = self.num_steps if num_steps is None else num_steps
@@ -115,8 +123,8 @@ class PointRend(nn.Module):
 
     def one(fine, logits):
       def evaluate(points):
-        read = functools.partial(ops.point_sample, padding=self.padding)
-        return head.apply(variables, read(fine, points), read(logits, points))
+        seen = read_points(fine, logits, points, padding=self.padding)
+        return head.apply(variables, *seen)
 
       return ops.refine(
         logits,
@@ -128,7 +136,7 @@ class PointRend(nn.Module):
         max_rounds=max_rounds,
       )
 
-    return jax.vmap(one)(maps.fine, maps.logits.astype(jnp.float32)), maps
+    return jax.vmap(one)(maps.fine, ops.at_least_float32(maps.logits)), maps
 
   def __call__(
     self, images: jax.Array, *, train: bool = False
@@ -137,14 +145,17 @@ class PointRend(nn.Module):
 
     In training use `semantic_losses`; here `train` only updates statistics.
     """
-    size = (images.shape[1], images.shape[2])
+    height, width = images.shape[1:3]
+    images = ops.pad_to_multiple(images, self.divisor)
     if train or self.is_initializing():
       maps = self.maps(images, train=train)
       points = jnp.full((len(images), 1, 2), 0.5)
       self.at_points(maps, points)
-      return {"out": ops.resize(maps.logits, size)}
-    result, _ = self.refine(images)
-    return {"out": ops.resize(result.logits, size)}
+      logits = maps.logits
+    else:
+      logits = self.refine(images)[0].logits
+    logits = ops.resize(logits, (images.shape[1], images.shape[2]))
+    return {"out": logits[:, :height, :width]}
 
   def losses(
     self,
@@ -160,6 +171,8 @@ class PointRend(nn.Module):
     sampling: Mapping[str, Any],
   ) -> Terms:
     """See `semantic_losses`."""
+    images = ops.pad_to_multiple(images, self.divisor)
+    labels = ops.pad_to_multiple(labels, self.divisor, value=ignore)
     maps = self.maps(images, train=train and not freeze_coarse)
     if freeze_coarse:
       maps = jax.lax.stop_gradient(maps)
@@ -170,7 +183,7 @@ class PointRend(nn.Module):
       )
 
     points = jax.vmap(draw)(keys, maps.logits)
-    logits = self.at_points(maps, points).astype(jnp.float32)
+    logits = ops.at_least_float32(self.at_points(maps, points))
     targets = jax.vmap(ops.sample_labels)(labels, points)
     losses, valid = ops.label_losses(logits, targets, ignore=ignore)
     terms: Terms = {"points": (losses.sum(), valid.sum())}
@@ -182,6 +195,19 @@ class PointRend(nn.Module):
         total, count = ops.segmentation_loss(maps.aux, labels, ignore=ignore)
         terms["aux"] = (0.5 * total, count)
     return terms
+
+
+def read_points(
+  fine: jax.Array | tuple[jax.Array, ...],
+  logits: jax.Array,
+  points: jax.Array,
+  *,
+  padding: str,
+) -> tuple[jax.Array, jax.Array]:
+  """What a head of points sees: channels of all fine maps, coarse scores."""
+  read = functools.partial(ops.point_sample, padding=padding)
+  seen = [read(one, points) for one in jax.tree.leaves(fine)]
+  return jnp.concatenate(seen, -1), read(logits, points)
 
 
 def step_sizes(
@@ -333,44 +359,12 @@ def with_coarse_variables(
   assert isinstance(maps, CoarseSegmentation)
   head = module.point_head.init(
     key,
-    jnp.zeros((1, 1, maps.fine.shape[-1])),
+    jnp.zeros((1, 1, sum(f.shape[-1] for f in jax.tree.leaves(maps.fine)))),
     jnp.zeros((1, 1, maps.logits.shape[-1])),
   )
   result: dict[str, Any] = {name: {"coarse": v} for name, v in coarse.items()}
   result["params"]["point_head"] = head["params"]
   return result
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def segment(
-  module: PointRend, variables: Mapping[str, Any], images: jax.Array
-) -> jax.Array:
-  """The class of every pixel, after subdivision.
-
-  Compiled once for each size of images.
-
-  Args:
-    module: the network.
-    variables: its variables.
-    images: normalised images, [B, H, W, 3].
-
-  Returns:
-    Classes, int32 [B, H, W].
-
-  Example:
-    >>> from vision_jax import nn, weights
-    >>> from vision_jax.systems import deeplab, pointrend
-    >>> coarse = deeplab.lraspp_mobilenet_v3_large(3)
-    >>> module = pointrend.PointRend(coarse, nn.PointHead(3, width=8), 64)
-    >>> variables = weights.random_variables(module)
-    >>> pointrend.segment(module, variables, jnp.zeros((1, 33, 47, 3))).shape
-    (1, 33, 47)
-
-  Source:
-    Kirillov et al., PointRend, 2020, section 5.
-  """
-  logits: Any = module.apply(variables, images)
-  return logits["out"].argmax(-1).astype(jnp.int32)
 
 
 def pointrend_semantic_fpn_resnet50(

@@ -56,6 +56,8 @@ class Settings:
     mask_side: side of masks that are made by subdivision.
     mask_points: points of a step of that.
     mask_points_train: points of each box in training.
+    mask_padding: what they read behind a border, as `ops.point_sample`; for
+      released heads "zeros".
     mask_oversample: k of their draw.
     mask_importance: beta of their draw.
   """
@@ -102,6 +104,7 @@ class Settings:
   mask_side: int = 224
   mask_points: int = 784
   mask_points_train: int = 196
+  mask_padding: str = "zeros"
   mask_oversample: float = 3.0
   mask_importance: float = 0.75
 

@@ -1,7 +1,7 @@
 """PointRend for the masks of boxes: what it reads, how it refines and learns.
 
-Functions of arrays of one picture, public in `systems.pointrend`. An `RCNN`
-with `point_layers` uses them in place of its convolutional mask head:
+Functions of arrays of one picture. An `RCNN` with `point_layers` uses them in
+place of its convolutional mask head:
 
   module = rcnn.pointrend_rcnn_r50_fpn()
   found = rcnn.predict(module, variables, images)  # with masks
@@ -10,6 +10,7 @@ Kirillov et al., "PointRend: Image Segmentation as Rendering", 2020 (arXiv
 1912.08193), sections 3 and 4.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,8 @@ def refine_masks(
   *,
   side: int = 224,
   num_points: int = 784,
+  padding: str = "zeros",
+  threshold: float | None = None,
   batch_size: int = 10,
 ) -> jax.Array:
   """Masks of boxes, subdivided from the coarse ones.
@@ -117,6 +120,9 @@ def refine_masks(
     extent: height and width of the picture with its padding, pixels.
     side: of the result.
     num_points: N of each step.
+    padding: what points behind a border read, as `ops.point_sample`. With zeros
+      coarse logits fall off in the outer half of a cell of the box.
+    threshold: as `ops.refine`.
     batch_size: boxes worked on at once.
 
   Returns:
@@ -139,6 +145,7 @@ def refine_masks(
   """
   start = (coarse.shape[1], coarse.shape[2])
   sizes = ops.subdivision_sizes(start, (side, side))
+  read = functools.partial(ops.point_sample, padding=padding)
 
   def one(given):
     box, logits, label = given
@@ -146,9 +153,7 @@ def refine_masks(
 
     def evaluate(points):
       at = points_of_boxes(points, box, extent)
-      return head(
-        ops.point_sample(fine, at), ops.point_sample(logits, points), label
-      )
+      return head(read(fine, at), read(logits, points), label)
 
     # Widened: in bfloat16 many cells would be as uncertain as each other.
     result = ops.refine(
@@ -157,6 +162,7 @@ def refine_masks(
       sizes,
       num_points=num_points,
       uncertainty=ops.binary_uncertainty,
+      threshold=threshold,
     )
     return result.logits[..., 0]
 
@@ -176,6 +182,7 @@ def mask_losses(
   num_points: int = 196,
   oversample: float = 3.0,
   importance: float = 0.75,
+  padding: str = "zeros",
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Cross entropy of coarse masks and of points, as sums and counts.
 
@@ -194,6 +201,7 @@ def mask_losses(
     num_points: N for each box.
     oversample: k, as `ops.sample_uncertain_points`.
     importance: beta, as `ops.sample_uncertain_points`.
+    padding: what points behind a border read, as `ops.point_sample`.
 
   Returns:
     "mask": coarse logits against the mask, cut out by RoIAlign, at least half.
@@ -248,22 +256,25 @@ def mask_losses(
       uncertainty=ops.binary_uncertainty,
       oversample=oversample,
       importance=importance,
+      padding=padding,
     )
 
   points = jax.vmap(draw)(jax.random.split(key, len(boxes)), chosen)
   at = points_of_boxes(points, boxes, extent)
 
-  def read(given: Any) -> jax.Array:  # one mask at a time: they are large
+  read = functools.partial(ops.point_sample, padding=padding)
+
+  def read_mask(given: Any) -> jax.Array:  # one mask at a time: they are large
     index, where = given
     mask = masks[jnp.maximum(index, 0)].astype(jnp.float32)
     return ops.point_sample(mask[..., None], where)[..., 0]
 
   truth = jnp.zeros(at.shape[:-1])
   if len(masks):
-    truth = jax.lax.stop_gradient(jax.lax.map(read, (match, at)))
+    truth = jax.lax.stop_gradient(jax.lax.map(read_mask, (match, at)))
   logits = jax.vmap(head)(
-    ops.point_sample(fine, at),
-    jax.vmap(ops.point_sample)(coarse, points),
+    read(fine, at),
+    jax.vmap(read)(coarse, points),
     label,
   )
   logits = ops.at_least_float32(logits[..., 0])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import test_util
 
 from tests.systems.rcnn import tiny
 from vision_jax import ops
@@ -76,7 +77,15 @@ def test_the_class_of_each_box_decides():
   np.testing.assert_allclose(middle[1], 4, atol=1e-5)
 
 
-def _losses(coarse, fine, boxes=BOXES, match=(0, 1), masks=None, points=40):
+def _losses(
+  coarse,
+  fine,
+  boxes=BOXES,
+  match=(0, 1),
+  masks=None,
+  points=40,
+  padding="zeros",
+):
   if masks is None:
     masks = jnp.ones((2, *EXTENT))
   return pointrend.mask_losses(
@@ -89,6 +98,7 @@ def _losses(coarse, fine, boxes=BOXES, match=(0, 1), masks=None, points=40):
     jnp.array(match),
     masks,
     num_points=points,
+    padding=padding,
   )
 
 
@@ -128,6 +138,68 @@ def test_gradients_reach_features_and_not_boxes():
   assert np.abs(of_coarse).max() > 0
   assert np.abs(of_fine).max() > 0
   assert not np.abs(of_boxes).any()
+
+
+@pytest.mark.parametrize("padding", ["zeros", "edge"])
+def test_gradients_are_those_of_finite_differences(padding):
+  """Of the terms with respect to coarse logits and features, float64."""
+  rng = np.random.default_rng(0)
+  with jax.enable_x64(True):
+    coarse = jnp.asarray(rng.normal(size=(2, 7, 7, 3)))
+    fine = jnp.asarray(rng.normal(size=(12, 16, 2)))
+    masks = jnp.asarray(rng.uniform(size=(2, *EXTENT)) < 0.5)
+
+    def total(coarse, fine):
+      terms = _losses(
+        coarse, fine, jnp.asarray(BOXES, float), masks=masks, padding=padding
+      )
+      assert terms["mask_point"][0].dtype == jnp.float64
+      return sum(value for value, _ in terms.values())
+
+    test_util.check_grads(
+      total, (coarse, fine), order=1, modes=("rev",), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_padding_decides_what_is_read_behind_the_border():
+  """Masks that fill their box: with zeros logits fall off, with edge not."""
+  coarse = jnp.full((2, 7, 7, 3), 4.0)
+  results = {}
+  for padding in ("zeros", "edge"):
+    results[padding] = pointrend.refine_masks(
+      lambda fine, coarse, label: coarse[:, :1],
+      _ramp(),
+      coarse,
+      BOXES,
+      jnp.array([0, 2]),
+      EXTENT,
+      side=28,
+      num_points=784,
+      padding=padding,
+    )
+  np.testing.assert_allclose(results["edge"], 4, rtol=1e-6)
+  # 3/8 of a coarse cell behind the last centre, on both axes.
+  np.testing.assert_allclose(
+    results["zeros"][:, 0, 0], 4 * (5 / 8) ** 2, rtol=1e-5
+  )
+
+
+def test_threshold_leaves_what_is_certain():
+  coarse = jnp.full((2, 7, 7, 3), 4.0).at[:, :, :3].set(-0.1)
+  logits = pointrend.refine_masks(
+    lambda fine, coarse, label: jnp.full((len(fine), 1), 9.0),
+    _ramp(),
+    coarse,
+    BOXES,
+    jnp.array([0, 2]),
+    EXTENT,
+    side=14,
+    num_points=196,
+    threshold=1.0,
+  )
+  columns = np.asarray(logits[0, 5])
+  np.testing.assert_allclose(columns[:5], 9)  # |-0.1| is below the threshold
+  np.testing.assert_allclose(columns[8:], 4)
 
 
 HEADS = {"point_layers": (8, 8), "coarse_hidden": 16, "mask_side": 56}
@@ -234,17 +306,29 @@ def test_no_objects_at_all():
 
 
 def test_half_precision_is_ranked_in_float32():
-  logits = pointrend.refine_masks(
-    lambda fine, coarse, label: coarse[:, :1],
-    _ramp().astype(jnp.bfloat16),
-    jnp.zeros((2, 7, 7, 3), jnp.bfloat16),
-    BOXES,
-    jnp.array([0, 2]),
-    EXTENT,
-    side=28,
-    num_points=49,
-  )
-  assert logits.dtype == jnp.float32
+  """Enlarged in bfloat16 many cells would be as uncertain as each other."""
+  rng = np.random.default_rng(0)
+  coarse = jnp.asarray(rng.normal(size=(2, 7, 7, 3)), jnp.bfloat16)
+
+  def written(coarse):
+    logits = pointrend.refine_masks(
+      lambda fine, coarse, label: jnp.full((len(fine), 1), 99.0),
+      _ramp(),
+      coarse,
+      BOXES,
+      jnp.array([0, 2]),
+      EXTENT,
+      side=14,
+      num_points=49,
+    )
+    assert logits.dtype == jnp.float32
+    return np.asarray(logits) == 99
+
+  wide = written(coarse.astype(jnp.float32))
+  assert wide.sum() == 2 * 49
+  np.testing.assert_array_equal(written(coarse), wide)
+  small = ops.resize(coarse[..., :1], (14, 14)).reshape(2, -1)
+  assert len(np.unique(small[0])) < 180  # of 196: there are ties
 
 
 def test_nothing_found():

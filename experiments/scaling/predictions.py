@@ -1,0 +1,223 @@
+"""The predictions of the project, compiled for one device that is not here.
+
+Networks as they are published, pictures of a usual size; only shapes are
+needed, no weights and no pictures.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.classification import configs as classification
+from experiments.classification import task as classification_task
+from experiments.scaling.steps import place
+from experiments.stn import networks
+from vision_jax import nn, ops, weights
+from vision_jax.systems import (
+  dasr,
+  deeplab,
+  elf,
+  pointrend,
+  rcnn,
+  registration,
+  retrieval,
+  yolo,
+)
+
+__all__ = ["PREDICTIONS"]
+
+_SIZE = (240, 320)
+
+
+def _image(*shape: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+
+
+def _variables(module: Any, size: tuple[int, int] = (64, 64)) -> Any:
+  key = jax.random.key(0)
+  return jax.eval_shape(module.init, key, jnp.zeros((1, *size, 3)))
+
+
+def _compile(devices: list[Any], function: Any, *arguments: Any) -> Any:
+  """A function of arrays, on the first device."""
+  return jax.jit(function).lower(*place(arguments, devices[0])).compile()
+
+
+def _classify(devices: list[Any]) -> Any:
+  config = classification.CONFIGS["imagenet2012"]
+  module = classification_task.create_module(config, 1000).clone(axis_name=None)
+  return _compile(
+    devices,
+    lambda variables, images: module.apply(variables, images)[0],
+    _variables(module),
+    _image(64, 224, 224),
+  )
+
+
+def _elf(devices: list[Any], *, run: Callable[..., Any], pictures: int) -> Any:
+  """`run` is given module, variables, settings and the pictures."""
+  preprocess = weights.Preprocess((0.5,) * 3, (0.5,) * 3, None, None)
+  module = nn.backbones.vgg16(None)
+  config = elf.make_config("vgg16", preprocess)
+  return _compile(
+    devices,
+    lambda variables, *images: run(module, variables, config, *images),
+    _variables(module),
+    *(_image(*_SIZE) for _ in range(pictures)),
+  )
+
+
+def _extract(module, variables, config, image):
+  return elf.extract(module, variables, image, config)
+
+
+def _match(module, variables, config, image0, image1):
+  keypoints = [
+    elf.extract(module, variables, image, config) for image in (image0, image1)
+  ]
+  matches = elf.match(*keypoints)
+  return elf.refine_matches(
+    module, variables, image0, image1, *keypoints, matches
+  )
+
+
+def _views(module, variables, config, image):
+  keypoints = elf.extract(module, variables, image, config)
+  return elf.describe_views(
+    module,
+    variables,
+    image,
+    keypoints,
+    config,
+    rotations=(0.0, 90.0),
+    scales=(1.0, 2.0),
+  )
+
+
+def _rcnn(devices: list[Any], *, name: str) -> Any:
+  module = rcnn.MODELS[name]()
+  return _compile(
+    devices,
+    functools.partial(rcnn.detect, module),
+    _variables(module),
+    _image(1, 800, 1088),
+    jax.ShapeDtypeStruct((1, 2), jnp.int32),
+  )
+
+
+def _yolo(devices: list[Any], *, name: str) -> Any:
+  module = yolo.MODELS[name]()
+  return _compile(
+    devices, yolo.make_detector(module), _variables(module), _image(1, 416, 416)
+  )
+
+
+def _segment(
+  devices: list[Any], *, system: Any, name: str, size: tuple[int, int]
+) -> Any:
+  module = system.MODELS[name]()
+  return _compile(
+    devices,
+    functools.partial(system.segment, module),
+    _variables(module),
+    _image(1, *size),
+  )
+
+
+def _regions(devices: list[Any]) -> Any:
+  """Regions of DASR and their descriptors."""
+  preprocess = weights.Preprocess((0.5,) * 3, (0.5,) * 3, None, None)
+  module = nn.backbones.resnet50()
+  config = dasr.make_config("resnet50", preprocess)
+
+  def run(variables, image):
+    regions = dasr.find_regions(module, variables, image, config)
+    return dasr.describe_regions(module, variables, image, regions, config)
+
+  return _compile(devices, run, _variables(module), _image(384, 512))
+
+
+def _descriptors(devices: list[Any]) -> Any:
+  """One vector for each picture."""
+  module = nn.backbones.resnet50(None)
+
+  def run(variables, images):
+    features = nn.read_layers(module, variables, images, ["layer4"])["layer4"]
+    pools = (
+      ops.spoc_pool,
+      ops.mac_pool,
+      ops.gem_pool,
+      retrieval.rmac_descriptor,
+      retrieval.crow_descriptor,
+    )
+    return [jax.vmap(pool)(features) for pool in pools]
+
+  return _compile(devices, run, _variables(module), _image(8, 384, 512))
+
+
+def _search(devices: list[Any]) -> Any:
+  """100 queries in 200,000 vectors of ResNet-50."""
+
+  def run(queries, vectors):
+    database = retrieval.Database(vectors, 200_000)
+    return retrieval.search(queries, database, top_k=100)
+
+  return _compile(
+    devices,
+    run,
+    np.zeros((100, 2048), np.float32),
+    jax.ShapeDtypeStruct((1, 200_000, 2048), jnp.float32),
+  )
+
+
+def _register(devices: list[Any]) -> Any:
+  return _compile(
+    devices, registration.register, _image(*_SIZE), _image(*_SIZE)
+  )
+
+
+def _digits(devices: list[Any]) -> Any:
+  network = networks.make_network("ST-CNN TPS", "R")
+  images = jax.ShapeDtypeStruct((500, 28, 28, 1), jnp.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  return _compile(devices, network.apply, variables, images)
+
+
+PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
+  "classify": _classify,
+  "elf": functools.partial(_elf, run=_extract, pictures=1),
+  "elf_match": functools.partial(_elf, run=_match, pictures=2),
+  "elf_views": functools.partial(_elf, run=_views, pictures=1),
+  **{
+    name: functools.partial(_rcnn, name=name)
+    for name in (
+      "fasterrcnn_resnet50_fpn",
+      "maskrcnn_resnet50_fpn",
+      "keypointrcnn_resnet50_fpn",
+      "pointrend_rcnn_r50_fpn",
+    )
+  },
+  **{
+    name: functools.partial(_yolo, name=name)
+    for name in ("yolov3", "yolov3_tiny")
+  },
+  "deeplabv3_resnet50": functools.partial(
+    _segment, system=deeplab, name="deeplabv3_resnet50", size=(520, 520)
+  ),
+  "pointrend_semantic_fpn_resnet50": functools.partial(
+    _segment,
+    system=pointrend,
+    name="pointrend_semantic_fpn_resnet50",
+    size=(1024, 2048),
+  ),
+  "dasr": _regions,
+  "descriptors": _descriptors,
+  "search": _search,
+  "registration": _register,
+  "stn": _digits,
+}
+"""Name -> function of the devices that compiles the prediction."""
