@@ -60,7 +60,9 @@ def _classify(devices: list[Any]) -> Any:
 
 def _elf(devices: list[Any], *, run: Callable[..., Any], pictures: int) -> Any:
   """`run` is given module, variables, settings and the pictures."""
-  preprocess = weights.Preprocess((0.5,) * 3, (0.5,) * 3, None, None)
+  preprocess = weights.Preprocess(
+    (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
+  )
   module = nn.backbones.vgg16(None)
   config = elf.make_config("vgg16", preprocess)
   return _compile(
@@ -98,13 +100,19 @@ def _views(module, variables, config, image):
   )
 
 
-def _rcnn(devices: list[Any], *, name: str) -> Any:
-  module = rcnn.MODELS[name]()
+def _rcnn(
+  devices: list[Any],
+  *,
+  name: str,
+  size: tuple[int, int] = (128, 128),
+  **arguments: Any,
+) -> Any:
+  module = rcnn.MODELS[name](**arguments)
   return _compile(
     devices,
     functools.partial(rcnn.detect, module),
     _variables(module),
-    _image(1, 800, 1088),
+    _image(1, *size),
     jax.ShapeDtypeStruct((1, 2), jnp.int32),
   )
 
@@ -130,7 +138,9 @@ def _segment(
 
 def _regions(devices: list[Any]) -> Any:
   """Regions of DASR and their descriptors."""
-  preprocess = weights.Preprocess((0.5,) * 3, (0.5,) * 3, None, None)
+  preprocess = weights.Preprocess(
+    (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
+  )
   module = nn.backbones.resnet50()
   config = dasr.make_config("resnet50", preprocess)
 
@@ -192,15 +202,14 @@ PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
   "elf": functools.partial(_elf, run=_extract, pictures=1),
   "elf_match": functools.partial(_elf, run=_match, pictures=2),
   "elf_views": functools.partial(_elf, run=_views, pictures=1),
-  **{
-    name: functools.partial(_rcnn, name=name)
-    for name in (
-      "fasterrcnn_resnet50_fpn",
-      "maskrcnn_resnet50_fpn",
-      "keypointrcnn_resnet50_fpn",
-      "pointrend_rcnn_r50_fpn",
-    )
-  },
+  "faster_rcnn_small": functools.partial(_rcnn, name="rcnn_small"),
+  "mask_rcnn_small": functools.partial(
+    _rcnn, name="rcnn_small", mask_layers=(32, 32)
+  ),
+  "pointrend_rcnn_small": functools.partial(_rcnn, name="pointrend_rcnn_small"),
+  "maskrcnn_resnet50_fpn": functools.partial(
+    _rcnn, name="maskrcnn_resnet50_fpn", size=(800, 1088)
+  ),
   **{
     name: functools.partial(_yolo, name=name)
     for name in ("yolov3", "yolov3_tiny")

@@ -80,13 +80,8 @@ def _classification(devices: list[Any], *, name: str, classes: int) -> Any:
   return compile_step(classification.CONFIGS[name], classes, devices)[0]
 
 
-def _pretraining(devices: list[Any], *, name: str) -> Any:
+def _pretraining(devices: list[Any], *, task: Any, file: Any) -> Any:
   """Networks at their size, on a few pictures."""
-  task, file = next(
-    (task, file)
-    for task, file in pretrain.TASKS.values()
-    if file.__name__.endswith(f".{name}")
-  )
   config = file.tiny(file.get_config())
   model = task.create_model(config)
   return _compile(
@@ -133,9 +128,9 @@ def _detection(devices: list[Any], *, name: str) -> Any:
   )
 
 
-def _segmentation(devices: list[Any], *, name: str) -> Any:
+def _segmentation(devices: list[Any], *, name: str, **changes: Any) -> Any:
   config = dataclasses.replace(
-    segmentation.CONFIGS[name], backbone=None, weights=None
+    segmentation.CONFIGS[name], backbone=None, weights=None, **changes
   )
   source = segmentation_pipeline.Shapes(
     "train", config.batch_size, config.data.size[0], config.data.num_classes
@@ -210,8 +205,10 @@ STEPS: Mapping[str, Callable[[list[Any]], Any]] = {
     _classification, name="imagenet2012", classes=1000
   ),
   **{
-    f"pretrain_{name}": functools.partial(_pretraining, name=name)
-    for name in ("vgg_small", "resnet_small", "resnet_small_instances")
+    f"pretrain_{file.__name__.rpartition('.')[2]}": functools.partial(
+      _pretraining, task=task, file=file
+    )
+    for task, file in pretrain.TASKS.values()
   },
   **{
     name.removesuffix("_shapes"): functools.partial(_detection, name=name)
@@ -219,13 +216,12 @@ STEPS: Mapping[str, Callable[[list[Any]], Any]] = {
     if name.endswith("_shapes")
   },
   **{
-    f"segmentation_{part}": functools.partial(_segmentation, name=name)
-    for part, name in (
-      ("coarse", "generated_shapes"),
-      ("points", "generated_shapes_points"),
+    f"segmentation_{part}": functools.partial(
+      _segmentation, name="generated_shapes", part=part
     )
+    for part in ("coarse", "points", "joint")
   },
-  "segmentation_both": functools.partial(_segmentation, name="cityscapes"),
+  "cityscapes": functools.partial(_segmentation, name="cityscapes"),
   "segmentation_head": _segmentation_head,
   **{
     f"stn_{model.split()[-1].lower()}": functools.partial(

@@ -15,7 +15,7 @@ from absl.testing import absltest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.scaling import costs, run, topology
+from experiments.scaling import costs, programs, run, topology
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBTPU = ROOT / ".venv" / "tpu"
@@ -96,7 +96,9 @@ class RunTest(absltest.TestCase):
 @pytest.mark.skipif(
   not LIBTPU.is_dir(), reason="no TPU compiler; `make tpu` installs it"
 )
-@pytest.mark.parametrize("program", ["classification", "pretrain", "elf"])
+@pytest.mark.parametrize(
+  "program", [name for name in programs.PROGRAMS if name not in programs.LARGE]
+)
 def test_every_step_and_prediction_compiles_for_a_tpu(program):
   """In a process of its own: what finds libtpu looks for chips."""
   environment = dict(os.environ, PYTHONPATH=str(LIBTPU), XLA_FLAGS="")
