@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from absl.testing import absltest
 
 from experiments.segmentation import (
@@ -105,9 +106,25 @@ def test_tiny_runs_and_tables(tmp_path, quick_compile):
   )
   rows = results[0]
   assert set(tables.SETTINGS) < set(rows)
-  assert rows["bilinear"]["points"] == 0
+  assert rows["bilinear"]["points"] == rows["points 0"]["points"] == 0
   assert rows["mild"]["points"] == 4 * 256
   assert rows["threshold 0.5"]["points"] <= rows["mild"]["points"]
+  timed = tables.Options(
+    times=path, rounds=1, batch_size=2, out=tmp_path / "tables.json"
+  )
+  assert tables.main(timed) == []
+  times = json.loads((tmp_path / "times.json").read_text())
+  assert set(times) == {
+    "coarse network",
+    "bilinear",
+    "mild",
+    *tables.PREDICTIONS,
+  }
+  assert min(times.values()) > 0
+  # Without weights the numbers are read, and the times are a column.
+  again = tables.main(tables.Options(out=tmp_path / "tables.json"))
+  assert again == results
+  assert "ms a picture" in tables.table(again, times)
 
 
 def run_tiny(folder, name, *words):
@@ -393,6 +410,61 @@ def test_deeplabv3_of_torchvision_starts_a_run_of_points(tmp_path):
     leaf.size for leaf in jax.tree.leaves(whole["params"]["point_head"])
   )
   assert head == 3 * (256 + 21 + 0) * 256 + 3 * 256 + (256 + 21) * 21 + 21
+
+
+class TablesTest(absltest.TestCase):
+  def results(self):
+    """Two seeds: "mild" is 1 and 3 above all others; 10 and 20 points up."""
+    rows = (*tables.SETTINGS, "bilinear", *tables.PREDICTIONS)
+    found = []
+    for seed in (0, 1):
+      one = {
+        name: {key: 10.0 * (seed + 1) for key in tables.KEYS} | {"points": 64.0}
+        for name in rows
+      }
+      for key in tables.KEYS:
+        one["mild"][key] += 1 + 2 * seed
+      found.append(one)
+    return found
+
+  def test_interval_of_student(self):
+    values = [2.93, 1.65, 1.19, 1.39, 1.30]
+    found = tables.t_interval(values)
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose(found[1:], expected)
+    self.assertAlmostEqual(found.mean, np.mean(values))
+    mean, low, high = tables.t_interval([4.0])
+    self.assertEqual(mean, 4)
+    self.assertTrue(np.isnan(low) and np.isnan(high))
+
+  def test_differences_are_paired(self):
+    # Of 1 and 3 the mean is 2, the error 1, and 12.706 the quantile.
+    cell = "+2.00 [-10.71, +14.71]"
+    lines = tables.differences(self.results()).splitlines()[2:]
+    self.assertLen(lines, len(tables.PAIRS))
+    for line, (first, second) in zip(lines, tables.PAIRS, strict=True):
+      self.assertEqual(
+        line, f"| {first} above {second} | {cell} | {cell} | {cell} |"
+      )
+    rows = tables.table(self.results(), {"mild": 1.234}).splitlines()
+    (line,) = (row for row in rows if row.startswith("| mild |"))
+    self.assertEqual(line.count(cell), 2)
+    self.assertTrue(line.endswith("| 64 | 1.23 |"))
+
+  def test_the_baseline_is_enlarged_in_one_step(self):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
+    labels = rng.integers(0, 6, (3, 32, 40))
+    found = tables.score_bilinear((logits,), labels, 2)
+    large = jax.image.resize(logits, (3, 32, 40, 6), "bilinear").argmax(-1)
+    right = 100 * (np.asarray(large) == labels).mean()
+    self.assertAlmostEqual(found["pixel_accuracy"], right, places=3)
+    self.assertEqual(found["points"], 0)
+
+  def test_figure(self):
+    picture = tables.draw_curves(self.results())
+    self.assertEqual(picture.shape, (380, 700, 3))
+    self.assertGreater(len(np.unique(picture.reshape(-1, 3), axis=0)), 20)
 
 
 class CostsTest(absltest.TestCase):

@@ -16,7 +16,7 @@ from experiments.segmentation.configs import coco
 
 
 def get_config() -> Config:
-  """As the joint run; the 0.4 million parameters of the head alone."""
+  """As the joint run; the 0.2 million parameters of the head alone."""
   base = coco.get_config()
   return dataclasses.replace(
     base,
