@@ -44,6 +44,22 @@ class SegmentTest(command_case.CommandCase):
       total += mask
     np.testing.assert_array_equal(total, 1)
 
+  def test_bundled_by_default(self):
+    """Background keeps its pixels; objects, and no others, are tinted."""
+    image = data.shapes(1, 0, size=128)["image"]
+    path = self.save("a.png", image)
+    out = self.folder / "out"
+    self.assertEqual(self.run_command("segment", path, "--out", out).code, 0)
+    labels = np.asarray(PIL.Image.open(out / "a_labels.png"))
+    overlay = np.asarray(PIL.Image.open(out / "a_overlay.png"))
+    record = json.loads((out / "segments.json").read_text())
+    names = [c["name"] for c in record["categories"]]
+    self.assertEqual(names, ["background", *data.SHAPE_NAMES])
+    changed = (overlay != image).any(-1)
+    self.assertFalse(changed[labels == 0].any())
+    self.assertGreater(changed[labels > 0].mean(), 0.9)
+    self.assertBetween((labels > 0).mean(), 0.02, 0.9)
+
   @parameterized.parameters(
     (("--model", "vgg16"), "unknown model 'vgg16'; known: .*deeplabv3"),
     (("--short-side", "-2"), "--short-side must be at least -1"),

@@ -32,12 +32,13 @@ class SegmentOptions(CommonOptions):
 
   Attributes:
     images: Image files or folders.
-    model: Network: deeplabv3_resnet50, deeplabv3_resnet101,
-      deeplabv3_mobilenet_v3_large, fcn_resnet50, fcn_resnet101,
-      lraspp_mobilenet_v3_large, deeplabv3_r103, deeplabv3_plus_r103,
-      semantic_fpn_..., pointrend_...
-    weights: "random", a file (.safetensors, .pth, .pkl, .npz), or the name of
-      published weights such as DEFAULT (downloaded once).
+    model: Network: pointrend_small (generated shapes), deeplabv3_resnet50,
+      deeplabv3_resnet101, deeplabv3_mobilenet_v3_large, fcn_resnet50,
+      fcn_resnet101, lraspp_mobilenet_v3_large, deeplabv3_r103,
+      deeplabv3_plus_r103, semantic_fpn_..., pointrend_... Masks of single
+      objects are found by `vision-jax detect`.
+    weights: "bundled", "random", a file (.safetensors, .pth, .pkl, .npz), or
+      the name of published weights such as DEFAULT (downloaded once).
     seed: Seed of random weights.
     short_side: Length that the shorter side is resized to for the network; 0 is
       that of the weights, -1 keeps every size.
@@ -49,8 +50,8 @@ class SegmentOptions(CommonOptions):
   images: tyro.conf.Positional[
     Annotated[tuple[pathlib.Path, ...], tyro.conf.arg(metavar="IMAGE")]
   ]
-  model: str = "deeplabv3_resnet50"
-  weights: str = "DEFAULT"
+  model: str = "pointrend_small"
+  weights: str = "bundled"
   seed: int = 0
   short_side: int = 0
   max_side: int = 2048
@@ -87,7 +88,7 @@ class SegmentOptions(CommonOptions):
         failed += 1
         continue
       labels = predict(image)
-      self.write(file, image, labels)
+      self.write(file, image, labels, names)
       size = {"height": labels.shape[0], "width": labels.shape[1]}
       images.append({"id": len(images) + 1, "file_name": file.name, **size})
       annotations += _annotations(labels, len(images), len(annotations))
@@ -132,7 +133,10 @@ class SegmentOptions(CommonOptions):
 
     names: tuple[str, ...] = ()
     path = pathlib.Path(self.weights)
-    if path.suffix == ".safetensors" and path.is_file():
+    if self.weights in weights.BUNDLED.get(self.model, {}):
+      found = weights.load_bundled(self.model, weights=self.weights)
+      names = found[2].class_names
+    elif path.suffix == ".safetensors" and path.is_file():
       names = weights.load_model(path)[2].class_names
     elif self.model in weights.CATALOG:
       names = weights.find_entry(self.model).class_names
@@ -172,17 +176,21 @@ class SegmentOptions(CommonOptions):
     return predict
 
   def write(
-    self, file: pathlib.Path, image: "np.ndarray", labels: "np.ndarray"
+    self,
+    file: pathlib.Path,
+    image: "np.ndarray",
+    labels: "np.ndarray",
+    names: tuple[str, ...],
   ) -> None:
-    """The two pictures of one image; class 0 is left untinted."""
+    """The two pictures of one image; background is left untinted."""
     import numpy as np
     import PIL.Image
 
     from vision_jax import data, viz
 
-    classes = np.arange(1, int(labels.max()) + 1).reshape(-1, 1, 1)
-    masks = classes == labels
-    overlay = viz.draw_masks(image, masks)
+    masks = np.arange(len(names)).reshape(-1, 1, 1) == labels
+    tinted = [name.strip("_") != "background" for name in names]
+    overlay = viz.draw_masks(image, masks, valid=np.array(tinted))
     data.write_image(self.out / f"{file.stem}_overlay.png", overlay)
     PIL.Image.fromarray(labels).save(self.out / f"{file.stem}_labels.png")
 
