@@ -16,7 +16,7 @@ import pathlib
 import subprocess
 import sys
 
-import tyro
+from vision_jax.cli import parsing
 
 README = pathlib.Path(__file__).with_name("README.md")
 
@@ -150,7 +150,7 @@ def main(options: Options) -> None:
 
 if __name__ == "__main__":
   main(
-    tyro.cli(
+    parsing.read_options(
       Options,
       prog="python -m experiments.benchmarks.run",
       description=__doc__,

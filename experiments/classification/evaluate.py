@@ -15,11 +15,11 @@ import json
 import pathlib
 
 import numpy as np
-import tyro
 
 from experiments.classification import input_pipeline, task
 from experiments.classification.config import Config, Data
 from vision_jax import bench, data, train, weights
+from vision_jax.cli import parsing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def evaluate(options: Options) -> dict[str, float]:
 
 def main() -> None:
   """Command line."""
-  options = tyro.cli(
+  options = parsing.read_options(
     Options, prog="python -m experiments.classification.evaluate"
   )
   print(json.dumps(evaluate(options), indent=1))

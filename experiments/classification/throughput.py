@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import tyro
 
 from experiments.classification import configs, input_pipeline, task
 from vision_jax import bench, data, train
+from vision_jax.cli import parsing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 def main() -> None:
   """Command line."""
-  options = tyro.cli(
+  options = parsing.read_options(
     Options, prog="python -m experiments.classification.throughput"
   )
   print(json.dumps(measure(options), indent=1))

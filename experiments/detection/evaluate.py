@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from experiments.detection import input_pipeline, scoring, tasks
 from experiments.detection.config import Data
 from vision_jax import bench, data, metrics, weights
+from vision_jax.cli import parsing
 from vision_jax.ops import Detections
 
 
@@ -130,7 +130,9 @@ def write_results(
 
 def main() -> None:
   """Command line."""
-  options = tyro.cli(Options, prog="python -m experiments.detection.evaluate")
+  options = parsing.read_options(
+    Options, prog="python -m experiments.detection.evaluate"
+  )
   print(json.dumps(evaluate(options), indent=1))
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from vision_jax import bench, data, ops
+from vision_jax.cli import parsing
 from vision_jax.systems import proposals
 
 
@@ -69,7 +69,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 def main() -> None:
   """Command line."""
-  options = tyro.cli(Options, prog="python -m experiments.detection.proposals")
+  options = parsing.read_options(
+    Options, prog="python -m experiments.detection.proposals"
+  )
   print(json.dumps(measure(options), indent=1))
 
 

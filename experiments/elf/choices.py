@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from experiments import readme
 from experiments.elf import evaluate, methods, report
 from vision_jax import bench, data, nn, ops
+from vision_jax.cli import parsing
 from vision_jax.systems import elf
 from vision_jax.systems.elf import views
 
@@ -267,7 +267,7 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
   bench.set_cpu_flags()
   main(
-    tyro.cli(
+    parsing.read_options(
       Options,
       prog="python -m experiments.elf.choices",
       description=__doc__,

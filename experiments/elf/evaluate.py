@@ -21,11 +21,11 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from experiments.elf import methods, report
 from vision_jax import bench, data, metrics, ops
+from vision_jax.cli import parsing
 from vision_jax.systems import elf
 
 THRESHOLDS = tuple(range(1, 11))
@@ -324,7 +324,7 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
   bench.set_cpu_flags()
   main(
-    tyro.cli(
+    parsing.read_options(
       Options,
       prog="python -m experiments.elf.evaluate",
       description=__doc__,

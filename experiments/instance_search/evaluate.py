@@ -21,7 +21,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from experiments.instance_search import (
   benchmark,
@@ -34,6 +33,7 @@ from experiments.instance_search import (
 from experiments.readme import replace_block
 from vision_jax import data, viz, weights
 from vision_jax.bench import set_cpu_flags
+from vision_jax.cli import parsing
 from vision_jax.systems import dasr
 
 README = pathlib.Path(__file__).with_name("README.md")
@@ -442,4 +442,4 @@ def measured(
 
 
 if __name__ == "__main__":
-  main(tyro.cli(Options))
+  main(parsing.read_options(Options))

@@ -20,11 +20,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from experiments import readme
 from vision_jax import bench, data, metrics, weights
+from vision_jax.cli import parsing
 from vision_jax.systems import elf
 from vision_jax.viz import describe_environment
 
@@ -235,7 +235,7 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
   bench.set_cpu_flags()
   main(
-    tyro.cli(
+    parsing.read_options(
       Options,
       prog="python -m experiments.pretrain.evaluate",
       description=__doc__,

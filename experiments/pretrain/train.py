@@ -12,6 +12,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from experiments.pretrain.configs import (
   vgg_small,
 )
 from vision_jax import bench, train, weights
+from vision_jax.cli import parsing
 
 Config = (
   point_contrast.Config | texture_classes.Config | instance_classes.Config
@@ -193,8 +195,8 @@ def train_resnet_small_instances(
   train_and_evaluate(config, run)
 
 
-if __name__ == "__main__":
-  bench.set_cpu_flags()
+def run_command(words: Sequence[str]) -> None:
+  """Command line: one subcommand for each network."""
   tyro.extras.subcommand_cli_from_dict(
     {
       "vgg_small": train_vgg_small,
@@ -204,4 +206,10 @@ if __name__ == "__main__":
     prog="python -m experiments.pretrain.train",
     description=__doc__,
     use_underscores=True,
+    args=words,
   )
+
+
+if __name__ == "__main__":
+  bench.set_cpu_flags()
+  parsing.parse_options(run_command, None)

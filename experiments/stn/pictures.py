@@ -15,6 +15,7 @@ from PIL import Image
 
 from experiments.stn import networks, train, training
 from vision_jax import bench, viz
+from vision_jax.cli import parsing
 
 __all__ = ["Args", "grown", "main"]
 
@@ -92,4 +93,4 @@ def main(args: Args) -> list[pathlib.Path]:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  main(tyro.cli(Args, description=__doc__))
+  main(parsing.read_options(Args, description=__doc__))

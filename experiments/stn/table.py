@@ -18,6 +18,7 @@ import tyro
 from experiments import readme
 from experiments.stn import networks, train, training
 from vision_jax import bench, viz
+from vision_jax.cli import parsing
 
 __all__ = ["SEEDS", "Args", "format_table", "main"]
 
@@ -138,4 +139,4 @@ def main(args: Args) -> str:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  main(tyro.cli(Args, description=__doc__))
+  main(parsing.read_options(Args, description=__doc__))

@@ -13,6 +13,7 @@ import tyro
 
 from experiments.stn import distortions, networks, training
 from vision_jax import bench, data
+from vision_jax.cli import parsing
 
 __all__ = ["SEEDS", "Run", "load_digits", "load_images", "main", "run_once"]
 
@@ -131,5 +132,5 @@ class _Command:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  command = tyro.cli(_Command, description=__doc__)
+  command = parsing.read_options(_Command, description=__doc__)
   main(command.model, command.kind, command.config, command.run, command.out)

@@ -21,6 +21,7 @@ from PIL import Image
 from experiments import readme
 from experiments.stn import networks, pictures, train, training
 from vision_jax import bench, ops, viz
+from vision_jax.cli import parsing
 from vision_jax.data import Domain, random_stream
 from vision_jax.systems import stn
 
@@ -180,4 +181,4 @@ def main(args: Args) -> dict[str, list[float]]:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  main(tyro.cli(Args, description=__doc__))
+  main(parsing.read_options(Args, description=__doc__))

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 from vision_jax import ops
+from vision_jax.cli import parsing
 
 __all__ = [
   "Args",
@@ -250,4 +250,4 @@ def draw(cost: jax.Array, paths: dict[int, jax.Array], file: str) -> None:
 
 
 if __name__ == "__main__":
-  main(tyro.cli(Args))
+  main(parsing.read_options(Args))

@@ -9,9 +9,9 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-import tyro
 
 from vision_jax import bench, data, ops
+from vision_jax.cli import parsing
 from vision_jax.systems import registration
 
 __all__ = ["Args", "main", "register_pair", "transfer_error"]
@@ -107,4 +107,4 @@ def main(args: Args) -> dict[str, float]:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  main(tyro.cli(Args))
+  main(parsing.read_options(Args))

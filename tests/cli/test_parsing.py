@@ -84,6 +84,21 @@ def test_unknown_options_list_the_known():
     assert re.search(r"is unknown; near it: --inner.batch-size$", text, re.M)
 
 
+def test_names_with_underscores(capsys):
+  settings = {"prog": "x", "use_underscores": True}
+  found = parsing.read_options(Outer, args=["--name", "a"], **settings)
+  assert found == Outer("a")
+  with pytest.raises(SystemExit) as left:
+    parsing.read_options(
+      Outer, args=["--name", "a", "--batch-size", "3"], **settings
+    )
+  assert left.value.code == 2
+  _, text = capsys.readouterr()
+  assert "near it: --inner.batch_size" in text
+  assert ", --inner.batch_size, --inner.a_name_with_its_own_line" in text
+  assert ".no_" not in text.partition("options: ")[2]
+
+
 def test_other_mistakes_list_nothing():
   code, text = _fail(_parse, ["--inner.batch-size", "3"])
   assert code == 2

@@ -7,9 +7,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["known_options", "parse_options"]
+import tyro
+
+__all__ = ["known_options", "parse_options", "read_options"]
 
 _T = TypeVar("_T")
 
@@ -63,8 +65,8 @@ def parse_options(
   """Parses a command line; says what there is where it has unknown options.
 
   Args:
-    parse: parses words by `tyro` and does nothing else: it is called again for
-      the help. If there are subcommands, the first word names one.
+    parse: parses words by `tyro`; called again with "--help" if it leaves with
+      code 2. If there are subcommands, the first word names one.
     args: the words; those of the process if None.
 
   Returns:
@@ -95,6 +97,41 @@ def parse_options(
     raise
 
 
+def read_options(
+  kind: Callable[..., _T], *, args: Sequence[str] | None = None, **settings: Any
+) -> _T:
+  """The options of a command without subcommands.
+
+  Args:
+    kind: a dataclass of options, or a function of them.
+    args: the words; those of the process if None.
+    **settings: of `tyro.cli`, such as `prog`.
+
+  Returns:
+    An instance, or what the function returns.
+
+  Raises:
+    SystemExit: as `tyro.cli` raises it; unknown options list the known.
+
+  Example:
+    >>> import dataclasses
+    >>> from vision_jax.cli.parsing import read_options
+    >>> @dataclasses.dataclass
+    ... class Options:
+    ...   max_side: int = 3
+    >>> read_options(Options, args=["--max-side", "4"])
+    Options(max_side=4)
+
+  Source:
+    Interface of this library.
+  """
+
+  def parse(words: Sequence[str]) -> _T:
+    return tyro.cli(kind, args=words, **settings)
+
+  return parse_options(parse, args)
+
+
 def _explain(
   parse: Callable[[Sequence[str]], object], words: Sequence[str]
 ) -> None:
@@ -108,8 +145,9 @@ def _explain(
     return
   lines = []
   for name in dict.fromkeys(unknown):
-    near = difflib.get_close_matches(name, known, 3)
-    near += [k for k in known if k not in near and k.endswith("." + name[2:])]
+    close = difflib.get_close_matches(name, plain, 3)
+    close += [k for k in plain if k not in close and k.endswith("." + name[2:])]
+    near = [known[plain.index(k)] for k in close]
     if near:
       lines.append(f"{name} is unknown; near it: {', '.join(near)}")
   positive = [n for n in known if not _is_negation(n, known)]
@@ -124,7 +162,7 @@ def _explain(
 
 def _is_negation(name: str, known: Sequence[str]) -> bool:
   """Whether an option switches another one off: --no-tiny, --a.no-tiny."""
-  for mark in ("--no-", ".no-"):
+  for mark in ("--no-", ".no-", "--no_", ".no_"):
     if mark in name and name.replace(mark, mark[:-3], 1) in known:
       return True
   return False
