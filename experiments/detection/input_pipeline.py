@@ -11,10 +11,11 @@ from experiments import training_runs
 from experiments.detection.config import Config, Data
 from vision_jax import data
 
-__all__ = ["find_set", "open_split", "train_batches"]
+__all__ = ["TINY", "find_set", "open_split", "train_batches"]
 
 _GENERATED = ("generated_shapes",)
-_TINY = {"train": 32, "validation": 8, "test": 12}
+TINY = {"train": 32, "validation": 8, "test": 12}
+"""Pictures of the splits of a tiny set."""
 _FEATURES = ("image", "boxes", "labels")
 _GREY = 127.5
 
@@ -44,7 +45,7 @@ def find_set(
     config.name,
     directory,
     variant=config.variant,
-    num_examples=_TINY,
+    num_examples=TINY,
     tiny=tiny,
     generated=prepare and config.name in _GENERATED,
   )

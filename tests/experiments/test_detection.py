@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import tempfile
+import types
 
 import jax
 import numpy as np
@@ -168,6 +169,41 @@ class TransformTest(parameterized.TestCase):
       batch["objects_valid"].sum(-1).tolist(),
       [2 * int(v) for v in batch["valid"]],
     )
+
+  def test_tiny_runs_score_a_few_pictures_of_any_set(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    example = {**self._example(), "crowd": np.zeros(2, bool)}
+    data.write_coco(
+      [example] * 20,
+      folder / "coco" / "annotations" / "instances_val.json",
+      image_folder=folder / "coco" / "val",
+      class_names=list("abcd"),
+    )
+    config = Config(data=Data(name="coco", test="val"), eval_batch_size=5)
+    path = input_pipeline.find_set(config.data, str(folder), tiny=True)
+    for tiny, count in ((True, input_pipeline.TINY["test"]), (False, 20)):
+      seen = []
+
+      def predict(module, variables, images, seen=seen, **settings):
+        seen += images
+        return [
+          {
+            "boxes": np.zeros((0, 4)),
+            "scores": np.zeros(0),
+            "labels": np.zeros(0, int),
+          }
+        ] * len(images)
+
+      evaluate_state = train.make_evaluation(
+        config,
+        Run(workdir="w", tiny=tiny, progress=False),
+        types.SimpleNamespace(predict=predict),
+        None,
+        path,
+      )
+      numbers = evaluate_state(types.SimpleNamespace(params={}, batch_stats={}))
+      self.assertLen(seen, count)
+      self.assertEqual(numbers["AP50"], 0)
 
   def test_folders_in_the_layouts_of_coco_and_voc(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
