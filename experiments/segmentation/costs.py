@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import tyro
 
 from experiments import readme
 from vision_jax import ops
+from vision_jax.cli import parsing
 from vision_jax.nn import layers, point_heads
 
 README = pathlib.Path(__file__).with_name("README.md")
@@ -144,4 +144,8 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-  main(tyro.cli(Options, prog="python -m experiments.segmentation.costs"))
+  main(
+    parsing.read_options(
+      Options, prog="python -m experiments.segmentation.costs"
+    )
+  )

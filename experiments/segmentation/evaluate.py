@@ -27,11 +27,11 @@ import jax
 import numpy as np
 import PIL.Image
 import tqdm
-import tyro
 
 from experiments.segmentation import input_pipeline, task
 from experiments.segmentation.config import Data
 from vision_jax import bench, weights
+from vision_jax.cli import parsing
 from vision_jax.systems import deeplab, pointrend, semantic_fpn
 
 MODELS = (*deeplab.MODELS, *semantic_fpn.MODELS, *pointrend.MODELS)
@@ -172,7 +172,7 @@ def _normalize(preprocess: weights.Preprocess, images: Any) -> jax.Array:
 def main() -> None:
   """Command line."""
   prog = "python -m experiments.segmentation.evaluate"
-  options = tyro.cli(Options, prog=prog, description=__doc__)
+  options = parsing.read_options(Options, prog=prog, description=__doc__)
   print(json.dumps(evaluate(options), indent=1))
 
 

@@ -154,7 +154,5 @@ def eval_batches(config: Config, source: Any) -> Any:
 def arrays(source: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
   """The first pictures and label maps, uint8 [N, H, W, 3] and [N, H, W]."""
   examples = [source[k] for k in range(count)]
-  return tuple(
-    np.stack([example[name] for example in examples])
-    for name in ("image", "semantic")
-  )
+  images = np.stack([example["image"] for example in examples])
+  return images, np.stack([example["semantic"] for example in examples])

@@ -33,12 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.stats
-import tyro
 
 from experiments import readme
 from experiments.segmentation import input_pipeline, task
 from experiments.segmentation.config import Config
 from vision_jax import bench, data, metrics, ops, weights
+from vision_jax.cli import parsing
 
 README = pathlib.Path(__file__).with_name("README.md")
 SETTINGS = ("regular", *ops.POINT_SAMPLING)
@@ -121,10 +121,8 @@ def cached_maps(
     _maps(module, variables, images[k : k + batch_size])
     for k in range(0, len(images), batch_size)
   ]
-  return tuple(
-    jnp.concatenate([getattr(p, name) for p in parts])
-    for name in ("logits", "fine")
-  )
+  logits = jnp.concatenate([part.logits for part in parts])
+  return logits, jnp.concatenate([part.fine for part in parts])
 
 
 def _draw(key: jax.Array, logits: jax.Array, count: int, setting: str):
@@ -457,6 +455,7 @@ def draw_curves(results: list[dict[str, Any]]) -> np.ndarray:
 
 def main(options: Options) -> list[dict[str, Any]]:
   """Runs all seeds; writes the JSON and, if asked for, the README."""
+  times: dict[str, float] | None = None
   times_file = options.out.with_name("times.json")
   options.out.parent.mkdir(parents=True, exist_ok=True)
   if options.times is not None:
@@ -471,7 +470,8 @@ def main(options: Options) -> list[dict[str, Any]]:
     options.out.write_text(json.dumps(results, indent=1))
   else:
     results = json.loads(options.out.read_text())
-  times = json.loads(times_file.read_text()) if times_file.exists() else None
+  if times_file.exists():
+    times = json.loads(times_file.read_text())
   texts = {"tables": table(results, times), "differences": differences(results)}
   for name, text in texts.items():
     print(text, end="\n\n")
@@ -484,4 +484,8 @@ def main(options: Options) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
   bench.set_cpu_flags()
-  main(tyro.cli(Options, prog="python -m experiments.segmentation.tables"))
+  main(
+    parsing.read_options(
+      Options, prog="python -m experiments.segmentation.tables"
+    )
+  )

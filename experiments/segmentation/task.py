@@ -123,7 +123,7 @@ class Scores:
   def __init__(self, num_classes: int):
     self._classes = num_classes
     self._confusion = np.zeros((num_classes, num_classes), np.int64)
-    self._bands = {ratio: 0 for ratio in RATIOS}
+    self._bands = {r: np.zeros((3, num_classes), np.int64) for r in RATIOS}
 
   def add(self, labels: np.ndarray, predictions: np.ndarray) -> None:
     """Counts one picture."""
@@ -131,7 +131,7 @@ class Scores:
       labels, predictions, self._classes
     )
     for ratio in RATIOS:
-      self._bands[ratio] = self._bands[ratio] + metrics.boundary_counts(
+      self._bands[ratio] += metrics.boundary_counts(
         labels, predictions, self._classes, ratio=ratio
       )
 
