@@ -58,45 +58,41 @@ def _classify(devices: list[Any]) -> Any:
   )
 
 
-def _elf(devices: list[Any], *, run: Callable[..., Any], pictures: int) -> Any:
-  """`run` is given module, variables, settings and the pictures."""
+def _extract(module, variables, config, image):
+  return elf.extract(module, variables, image, config)
+
+
+def _match(module, variables, config, images, keypoints):
+  matches = elf.match(*keypoints)
+  return elf.refine_matches(module, variables, *images, *keypoints, matches)
+
+
+def _views(module, variables, config, image, keypoints):
+  turned = {"rotations": (0.0, 90.0), "scales": (1.0, 2.0)}
+  return elf.describe_views(
+    module, variables, image, keypoints, config, **turned
+  )
+
+
+def _elf(devices: list[Any], *, run: Callable[..., Any]) -> Any:
+  """Of one picture, or of two and what was found in them."""
   preprocess = weights.Preprocess(
     (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
   )
   module = nn.backbones.vgg16(None)
   config = elf.make_config("vgg16", preprocess)
+  variables, image = _variables(module), _image(*_SIZE)
+  extract = functools.partial(_extract, module, config=config)
+  found = jax.eval_shape(
+    lambda v, x: extract(variables=v, image=x), variables, image
+  )
+  given = {
+    _extract: (image,),
+    _match: ((image, image), (found, found)),
+    _views: (image, found),
+  }[run]
   return _compile(
-    devices,
-    lambda variables, *images: run(module, variables, config, *images),
-    _variables(module),
-    *(_image(*_SIZE) for _ in range(pictures)),
-  )
-
-
-def _extract(module, variables, config, image):
-  return elf.extract(module, variables, image, config)
-
-
-def _match(module, variables, config, image0, image1):
-  keypoints = [
-    elf.extract(module, variables, image, config) for image in (image0, image1)
-  ]
-  matches = elf.match(*keypoints)
-  return elf.refine_matches(
-    module, variables, image0, image1, *keypoints, matches
-  )
-
-
-def _views(module, variables, config, image):
-  keypoints = elf.extract(module, variables, image, config)
-  return elf.describe_views(
-    module,
-    variables,
-    image,
-    keypoints,
-    config,
-    rotations=(0.0, 90.0),
-    scales=(1.0, 2.0),
+    devices, lambda v, *a: run(module, v, config, *a), variables, *given
   )
 
 
@@ -199,9 +195,9 @@ def _digits(devices: list[Any]) -> Any:
 
 PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
   "classify": _classify,
-  "elf": functools.partial(_elf, run=_extract, pictures=1),
-  "elf_match": functools.partial(_elf, run=_match, pictures=2),
-  "elf_views": functools.partial(_elf, run=_views, pictures=1),
+  "elf": functools.partial(_elf, run=_extract),
+  "elf_match": functools.partial(_elf, run=_match),
+  "elf_views": functools.partial(_elf, run=_views),
   "faster_rcnn_small": functools.partial(_rcnn, name="rcnn_small"),
   "mask_rcnn_small": functools.partial(
     _rcnn, name="rcnn_small", mask_layers=(32, 32)

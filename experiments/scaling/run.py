@@ -157,7 +157,15 @@ def report(options: Options) -> list[dict[str, Any]]:
         f"scaling: `--batch-size` must be a multiple of the {len(devices)} "
         f"devices of {name}, got {config.batch_size}."
       )
-    compiled, seconds = compile_step(config, options.num_classes, devices)
+    try:
+      compiled, seconds = compile_step(config, options.num_classes, devices)
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      raise SystemExit(
+        f"scaling: {config.batch_size // len(devices)} pictures a device do "
+        f"not fit {name}; take a smaller `--batch-size` or more devices."
+      ) from error
     costs = costs_of(compiled)
     record: dict[str, Any] = {
       "topology": name,

@@ -1,6 +1,7 @@
 """Compiling for devices that are not here."""
 
 import importlib.util
+import math
 import os
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.scaling import costs, programs, run, topology
+from vision_jax import nn, weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBTPU = ROOT / ".venv" / "tpu"
@@ -78,6 +80,62 @@ class RunTest(absltest.TestCase):
     with mock.patch.object(topology, "tpu_devices", return_value=[None] * 8):
       with self.assertRaisesRegex(SystemExit, "multiple of the 8 devices"):
         run.report(options)
+
+  def test_largest_share_is_the_last_power_of_two_that_fits(self):
+    """Of a step that needs 100 bytes and 3 for each picture of a device."""
+
+    def compiled(config, num_classes, devices):
+      share = config.batch_size // len(devices)
+      if share > 512:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room")
+      return mock.Mock(memory=100 + 3 * share), 0.0
+
+    config = run.choose_config(run.Options())
+    with (
+      mock.patch.object(run, "compile_step", compiled),
+      mock.patch.object(run, "costs_of", lambda step: step),
+    ):
+      for limit, expected in (
+        (100 + 3 * 64, 64),
+        (99 + 3 * 64, 32),
+        (9999, 512),
+      ):
+        share = run.largest_share(config, 10, [None] * 4, limit)
+        self.assertEqual(share, expected)
+
+  def test_what_does_not_fit_is_said(self):
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 40G of 16G hbm")
+    with (
+      mock.patch.object(run, "compile_step", side_effect=error),
+      mock.patch.object(topology, "tpu_devices", return_value=[None] * 8),
+      self.assertRaisesRegex(SystemExit, "512 pictures .* do not fit v5e:2x4"),
+    ):
+      run.report(run.Options(largest=False))
+
+  def test_forced_devices(self):
+    """What a step of a small network takes on eight CPU devices."""
+    (record,) = run.report(
+      run.Options(
+        config="generated_textures",
+        forced_devices=8,
+        model="resnet_small",
+        image_size=32,
+        num_classes=20,
+        batch_size=16,
+      )
+    )
+    self.assertEqual((record["devices"], record["share"]), (8, 2))
+    module = nn.backbones.resnet_small(20)
+    shapes = weights.torch_shapes(module)
+    floats = sum(
+      math.prod(shape)
+      for name, shape in shapes.items()
+      if "running" not in name and "num_batches" not in name
+    )
+    sent = record["costs"]["collectives"]["all-reduce"]
+    # All gradients once, and the statistics of the norms beside them.
+    self.assertBetween(sent, 4 * floats, 4 * 1.1 * floats)
+    self.assertIn("resnet_small, 32 px", run.table([record]))
 
   def test_missing_compiler_says_how_to_get_it(self):
     with mock.patch.object(importlib.util, "find_spec", return_value=None):
