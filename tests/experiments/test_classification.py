@@ -294,6 +294,34 @@ class TaskTest(absltest.TestCase):
     cosine = (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
     np.testing.assert_allclose(rates["cosine"], cosine, atol=1e-6)
 
+  def test_every_tiny_config_has_a_valid_schedule(self):
+    """Of four updates, whatever the number of pictures."""
+    for name, config in configs.CONFIGS.items():
+      tiny = configs.tiny(config)
+      for count in (1, 60_000, 1_281_167):
+        _, num_steps = task.make_optimizer(tiny, count)
+        self.assertEqual(num_steps, 4, name)
+      self.assertLessEqual(tiny.data.size, 64)
+      self.assertLessEqual(tiny.data.crop or 0, tiny.data.resize or 0)
+      # The rate of one picture is that of the config.
+      np.testing.assert_allclose(
+        tiny.optimizer.learning_rate / tiny.batch_size,
+        config.optimizer.learning_rate / config.batch_size,
+      )
+    # Milestones keep their place: after a third and two thirds of the run.
+    options = configs.CONFIGS["imagenet2012"].optimizer
+    options = dataclasses.replace(
+      options, learning_rate=1.0, momentum=0.0, weight_decay=0.0
+    )
+    config = Config(optimizer=options, epochs=90, num_steps=12)
+    tx, _ = task.make_optimizer(config, 7)
+    params = {"w": jnp.zeros(())}
+    state, rates = tx.init(params), []
+    for _ in range(12):
+      update, state = tx.update({"w": jnp.ones(())}, state, params)
+      rates.append(-float(update["w"]))
+    np.testing.assert_allclose(rates, [1] * 4 + [0.1] * 4 + [0.01] * 4)
+
   def test_every_config_is_described(self):
     for name, text in configs.SUMMARIES.items():
       self.assertIn(f"experiments.classification.train {name}", text)
