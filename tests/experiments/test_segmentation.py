@@ -201,6 +201,29 @@ def test_tiny_run_of_cityscapes(tmp_path, quick_compile):
   assert metadata.class_names == data.CITYSCAPES_CLASSES
 
 
+@pytest.mark.slow
+def test_tiny_run_of_points_on_a_coarse_network(tmp_path, quick_compile):
+  coarse = weights.random_variables(stand_in(13).coarse, seed=4)
+  config = dataclasses.replace(
+    configs.tiny(configs.CONFIGS["generated_shapes_points"]),
+    model="stand_in",
+    weights="any",
+  )
+  run = Run(workdir=str(tmp_path), tiny=True, progress=False)
+  models = {**pointrend.MODELS, "stand_in": stand_in}
+  with (
+    mock.patch.dict(pointrend.MODELS, models),
+    mock.patch.object(task, "load_variables", return_value=coarse),
+  ):
+    state = jax.device_get(train.train_and_evaluate(config, run))
+  assert int(state.step) == 4
+  chex.assert_trees_all_equal(state.params["coarse"], coarse["params"])
+  chex.assert_trees_all_equal(
+    state.batch_stats["coarse"], coarse["batch_stats"]
+  )
+  assert np.abs(state.params["point_head"]["fc1"]["bias"]).max() > 0  # from 0
+
+
 class EvaluateTest(absltest.TestCase):
   @pytest.mark.slow
   def test_scores_are_those_of_the_maps(self):
