@@ -11,8 +11,8 @@ Run:  python -m experiments.segmentation.evaluate
 Every picture counts once, alone and at a size of its own: on a canvas its
 scores near the borders would be others. A program is compiled for each size.
 Weights say what it is. Those of torchvision: the shorter side becomes 520, of
-the picture by bilinear interpolation and of its label map by the nearest label, and
-scores are of the label map resized (references/segmentation). Those of
+the picture by bilinear interpolation and of its label map by the nearest label,
+and scores are of the label map resized (references/segmentation). Those of
 detectron2: 1024, which Cityscapes has. Weights that say nothing of it, and
 those trained here: each picture as it is.
 """
