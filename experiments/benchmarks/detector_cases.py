@@ -266,7 +266,14 @@ CASES: dict[str, Callable[[], Any]] = {
       "PointRend R50",
       "pointrend_rcnn_r50_fpn",
       (480, 640),
-      ("backbone, pyramid", "subdivision of masks", "whole"),
+      (
+        "backbone, pyramid",
+        "proposal convolutions",
+        "choice of proposals",
+        "head of boxes",
+        "subdivision of masks",
+        "whole",
+      ),
     ),
   )
   for stage in stages

@@ -74,13 +74,15 @@ def _views(module, variables, config, image, keypoints):
   )
 
 
-def _elf(devices: list[Any], *, run: Callable[..., Any]) -> Any:
+def _elf(
+  devices: list[Any], *, run: Callable[..., Any], name: str = "vgg_small"
+) -> Any:
   """Of one picture, or of two and what was found in them."""
   preprocess = weights.Preprocess(
     (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
   )
-  module = nn.backbones.vgg16(None)
-  config = elf.make_config("vgg16", preprocess)
+  module = nn.backbones.MODELS[name](None)
+  config = elf.make_config(name, preprocess)
   variables, image = _variables(module), _image(*_SIZE)
   extract = functools.partial(_extract, module, config=config)
   found = jax.eval_shape(
@@ -132,19 +134,19 @@ def _segment(
   )
 
 
-def _regions(devices: list[Any]) -> Any:
+def _regions(devices: list[Any], *, name: str, size: tuple[int, int]) -> Any:
   """Regions of DASR and their descriptors."""
   preprocess = weights.Preprocess(
     (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
   )
-  module = nn.backbones.resnet50()
-  config = dasr.make_config("resnet50", preprocess)
+  module = nn.backbones.MODELS[name]()
+  config = dasr.make_config(name, preprocess)
 
   def run(variables, image):
     regions = dasr.find_regions(module, variables, image, config)
     return dasr.describe_regions(module, variables, image, regions, config)
 
-  return _compile(devices, run, _variables(module), _image(384, 512))
+  return _compile(devices, run, _variables(module), _image(*size))
 
 
 def _descriptors(devices: list[Any]) -> Any:
@@ -195,7 +197,7 @@ def _digits(devices: list[Any]) -> Any:
 
 PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
   "classify": _classify,
-  "elf": functools.partial(_elf, run=_extract),
+  "elf": functools.partial(_elf, run=_extract, name="vgg16"),
   "elf_match": functools.partial(_elf, run=_match),
   "elf_views": functools.partial(_elf, run=_views),
   "faster_rcnn_small": functools.partial(_rcnn, name="rcnn_small"),
@@ -210,6 +212,15 @@ PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
     name: functools.partial(_yolo, name=name)
     for name in ("yolov3", "yolov3_tiny")
   },
+  "lraspp_mobilenet_v3_large": functools.partial(
+    _segment,
+    system=deeplab,
+    name="lraspp_mobilenet_v3_large",
+    size=(520, 520),
+  ),
+  "pointrend_small": functools.partial(
+    _segment, system=pointrend, name="pointrend_small", size=(128, 128)
+  ),
   "deeplabv3_resnet50": functools.partial(
     _segment, system=deeplab, name="deeplabv3_resnet50", size=(520, 520)
   ),
@@ -219,7 +230,10 @@ PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {
     name="pointrend_semantic_fpn_resnet50",
     size=(1024, 2048),
   ),
-  "dasr": _regions,
+  "dasr": functools.partial(_regions, name="resnet_small", size=(256, 256)),
+  "dasr_resnet50": functools.partial(
+    _regions, name="resnet50", size=(384, 512)
+  ),
   "descriptors": _descriptors,
   "search": _search,
   "registration": _register,

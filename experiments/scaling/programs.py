@@ -23,7 +23,15 @@ PROGRAMS: Mapping[str, Callable[[list[Any]], Any]] = {
 }
 """Name -> function of the devices that compiles it."""
 
-LARGE = ("train/imagenet", "train/cityscapes", "predict/maskrcnn_resnet50_fpn")
+LARGE = (
+  "train/imagenet",
+  "train/cityscapes",
+  "predict/dasr_resnet50",
+  "predict/deeplabv3_resnet50",
+  "predict/maskrcnn_resnet50_fpn",
+  "predict/pointrend_semantic_fpn_resnet50",
+  "predict/yolov3",
+)
 """Those that take the compiler minutes; smaller ones run the same code."""
 
 

@@ -21,13 +21,11 @@ from vision_jax.nn.segmentation_heads import (
   CoarseSegmentation,
   SemanticFPNHead,
 )
-from vision_jax.systems.deeplab import segment
 
 __all__ = [
   "MODELS",
   "PyramidBackbone",
   "SemanticFPN",
-  "segment",
   "semantic_fpn_resnet50",
   "semantic_fpn_resnet101",
 ]

@@ -3,12 +3,6 @@
 Whole detectors with it: `rcnn.pointrend_rcnn_r50_fpn` and its kin.
 """
 
-from vision_jax.systems.pointrend.instance import (
-  coarse_cells,
-  mask_losses,
-  points_of_boxes,
-  refine_masks,
-)
 from vision_jax.systems.pointrend.semantic import (
   MODELS,
   PointRend,
@@ -19,6 +13,12 @@ from vision_jax.systems.pointrend.semantic import (
   segment,
   semantic_losses,
   with_coarse_variables,
+)
+from vision_jax.systems.rcnn.point_masks import (
+  coarse_cells,
+  mask_losses,
+  points_of_boxes,
+  refine_masks,
 )
 
 __all__ = [

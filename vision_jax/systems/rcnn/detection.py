@@ -11,8 +11,7 @@ import numpy as np
 
 from vision_jax import ops
 from vision_jax.nn.canvas_masks import mask_canvas, valid_cells
-from vision_jax.systems.pointrend import instance
-from vision_jax.systems.rcnn import transforms
+from vision_jax.systems.rcnn import point_masks, transforms
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
   Proposals,
@@ -171,10 +170,10 @@ def refine_point_masks(net, fine, found, padded, canvas) -> jax.Array:
   # Behind the picture a point reads what it reads behind the map.
   fine = jnp.where((down[:, :, None] & right[:, None])[..., None], fine, 0)
   cells = jax.vmap(
-    functools.partial(instance.coarse_cells, extent=canvas, side=MASK_CELLS)
+    functools.partial(point_masks.coarse_cells, extent=canvas, side=MASK_CELLS)
   )(fine, found.boxes)
   refine = functools.partial(
-    instance.refine_masks,
+    point_masks.refine_masks,
     net.point_function(),
     extent=canvas,
     side=net.settings.mask_side,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax import ops
-from vision_jax.systems.pointrend import instance
+from vision_jax.systems.rcnn import point_masks
 from vision_jax.systems.rcnn.detection import pool_regions
 from vision_jax.systems.rcnn.networks import BOX_CELLS, MASK_CELLS, RCNN
 from vision_jax.systems.rcnn.proposals import (
@@ -245,11 +245,11 @@ def _point_terms(net, fine, targets, deltas, objects, keys):
   boxes = jax.lax.stop_gradient(boxes)
   canvas = objects.masks.shape[2:4]
   cells = jax.vmap(
-    functools.partial(instance.coarse_cells, extent=canvas, side=MASK_CELLS)
+    functools.partial(point_masks.coarse_cells, extent=canvas, side=MASK_CELLS)
   )(fine, boxes)
   head = net.point_function()
   losses = functools.partial(
-    instance.mask_losses,
+    point_masks.mask_losses,
     num_points=settings.mask_points_train,
     oversample=settings.mask_oversample,
     importance=settings.mask_importance,

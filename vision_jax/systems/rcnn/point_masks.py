@@ -1,7 +1,7 @@
 """PointRend for the masks of boxes: what it reads, how it refines and learns.
 
-Functions of arrays of one picture. An `RCNN` with `point_layers` uses them in
-place of its convolutional mask head:
+Functions of arrays of one picture, public in `systems.pointrend`. An `RCNN`
+with `point_layers` uses them in place of its convolutional mask head:
 
   module = rcnn.pointrend_rcnn_r50_fpn()
   found = rcnn.predict(module, variables, images)  # with masks
