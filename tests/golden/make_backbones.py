@@ -61,6 +61,20 @@ def sample_indices(size):
   return np.unique(np.linspace(0, size - 1, NUM_SAMPLES).astype(np.int64))
 
 
+def random_state(golden):
+  """The weights that a golden file was made with, by its names and shapes."""
+  from vision_jax import weights
+
+  names, shapes = golden["names"].tolist(), golden["shapes"]
+  return weights.random_state_dict(
+    {
+      name: tuple(int(n) for n in shape if n)
+      for name, shape in zip(names, shapes, strict=True)
+    },
+    seed=SEED,
+  )
+
+
 def main():
   from tests.parity import torch_backbones
   from vision_jax import weights

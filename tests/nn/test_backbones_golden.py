@@ -69,13 +69,7 @@ class ActivationsTest(parameterized.TestCase):
   @parameterized.parameters(*make_backbones.NAMES)
   def test_equal_to_torch(self, name):
     golden = np.load(GOLDEN / f"backbone_{name}.npz")
-    shapes = {
-      key: tuple(int(n) for n in shape if n)
-      for key, shape in zip(
-        golden["names"].tolist(), golden["shapes"], strict=True
-      )
-    }
-    state = weights.random_state_dict(shapes, seed=make_backbones.SEED)
+    state = make_backbones.random_state(golden)
     tiny = make_backbones.tiny_modules().get(name)
     if tiny is not None:
       module, variables = tiny, weights.state_dict_to_variables(tiny, state)

@@ -57,13 +57,7 @@ class NetworkTest(parameterized.TestCase):
   @parameterized.parameters(*make_segmentation.NAMES)
   def test_equal_to_torch(self, name):
     golden = np.load(GOLDEN / f"segmentation_{name}.npz")
-    shapes = {
-      key: tuple(int(n) for n in shape if n)
-      for key, shape in zip(
-        golden["names"].tolist(), golden["shapes"], strict=True
-      )
-    }
-    state = weights.random_state_dict(shapes, seed=make_backbones.SEED)
+    state = make_backbones.random_state(golden)
     module = make_segmentation.modules()[name]
     variables = weights.state_dict_to_variables(module, state)
     got = jax.jit(module.apply)(variables, make_backbones.images())

@@ -16,13 +16,7 @@ GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 @pytest.mark.parametrize("name", make_detectron2.NAMES)
 def test_equal_to_torch(name):
   golden = np.load(GOLDEN / f"detectron2_{name}.npz")
-  shapes = {
-    key: tuple(int(n) for n in shape if n)
-    for key, shape in zip(
-      golden["names"].tolist(), golden["shapes"], strict=True
-    )
-  }
-  state = weights.random_state_dict(shapes, seed=make_backbones.SEED)
+  state = make_backbones.random_state(golden)
   module = make_detectron2.modules()[name]
   variables = weights.detectron2_to_variables(module, state)
   got = jax.jit(module.apply)(variables, make_backbones.images())["out"]

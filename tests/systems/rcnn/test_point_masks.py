@@ -37,15 +37,18 @@ def test_cells_are_roi_align_with_one_sample():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def _refined(head, coarse, **settings):
+  """Masks of classes 0 and 2 of the two boxes, on the ramp."""
+  return pointrend.refine_masks(
+    head, _ramp(), coarse, BOXES, jnp.array([0, 2]), EXTENT, **settings
+  )
+
+
 def test_every_cell_reads_its_own_place():
   """On a ramp, the head of which is x: pixels of the box, at every step."""
-  logits = pointrend.refine_masks(
+  logits = _refined(
     lambda fine, coarse, label: fine[:, :1] + 0 * coarse[:, :1],
-    _ramp(),
     jnp.zeros((2, 7, 7, 3)),
-    BOXES,
-    jnp.array([0, 2]),
-    EXTENT,
     side=56,
     num_points=56 * 56,
   )
@@ -166,13 +169,9 @@ def test_padding_decides_what_is_read_behind_the_border():
   coarse = jnp.full((2, 7, 7, 3), 4.0)
   results = {}
   for padding in ("zeros", "edge"):
-    results[padding] = pointrend.refine_masks(
+    results[padding] = _refined(
       lambda fine, coarse, label: coarse[:, :1],
-      _ramp(),
       coarse,
-      BOXES,
-      jnp.array([0, 2]),
-      EXTENT,
       side=28,
       num_points=784,
       padding=padding,
@@ -186,13 +185,9 @@ def test_padding_decides_what_is_read_behind_the_border():
 
 def test_threshold_leaves_what_is_certain():
   coarse = jnp.full((2, 7, 7, 3), 4.0).at[:, :, :3].set(-0.1)
-  logits = pointrend.refine_masks(
+  logits = _refined(
     lambda fine, coarse, label: jnp.full((len(fine), 1), 9.0),
-    _ramp(),
     coarse,
-    BOXES,
-    jnp.array([0, 2]),
-    EXTENT,
     side=14,
     num_points=196,
     threshold=1.0,
@@ -311,13 +306,9 @@ def test_half_precision_is_ranked_in_float32():
   coarse = jnp.asarray(rng.normal(size=(2, 7, 7, 3)), jnp.bfloat16)
 
   def written(coarse):
-    logits = pointrend.refine_masks(
+    logits = _refined(
       lambda fine, coarse, label: jnp.full((len(fine), 1), 99.0),
-      _ramp(),
       coarse,
-      BOXES,
-      jnp.array([0, 2]),
-      EXTENT,
       side=14,
       num_points=49,
     )
