@@ -1,7 +1,6 @@
 """The predictions of the project, compiled for one device that is not here.
 
-Networks as they are published, pictures of a usual size; only shapes are
-needed, no weights and no pictures.
+Pictures of a usual size; only shapes are needed, no weights and no pictures.
 """
 
 import functools
@@ -14,7 +13,7 @@ import numpy as np
 
 from experiments.classification import configs as classification
 from experiments.classification import task as classification_task
-from experiments.scaling.steps import place
+from experiments.scaling.steps import compile_alone
 from experiments.stn import networks
 from vision_jax import nn, ops, weights
 from vision_jax.systems import (
@@ -31,6 +30,7 @@ from vision_jax.systems import (
 __all__ = ["PREDICTIONS"]
 
 _SIZE = (240, 320)
+_PREPROCESS = weights.Preprocess((0.5,) * 3, (0.5,) * 3, resize=None, crop=None)
 
 
 def _image(*shape: int) -> jax.ShapeDtypeStruct:
@@ -42,15 +42,10 @@ def _variables(module: Any, size: tuple[int, int] = (64, 64)) -> Any:
   return jax.eval_shape(module.init, key, jnp.zeros((1, *size, 3)))
 
 
-def _compile(devices: list[Any], function: Any, *arguments: Any) -> Any:
-  """A function of arrays, on the first device."""
-  return jax.jit(function).lower(*place(arguments, devices[0])).compile()
-
-
 def _classify(devices: list[Any]) -> Any:
   config = classification.CONFIGS["imagenet2012"]
   module = classification_task.create_module(config, 1000).clone(axis_name=None)
-  return _compile(
+  return compile_alone(
     devices,
     lambda variables, images: module.apply(variables, images)[0],
     _variables(module),
@@ -58,8 +53,28 @@ def _classify(devices: list[Any]) -> Any:
   )
 
 
-def _extract(module, variables, config, image):
-  return elf.extract(module, variables, image, config)
+def _elf(
+  devices: list[Any], *, run: Callable[..., Any], name: str = "vgg_small"
+) -> Any:
+  """`run` gets module, variables, settings, two pictures, their key points."""
+  module = nn.backbones.MODELS[name](None)
+  config = elf.make_config(name, _PREPROCESS)
+  variables, image = _variables(module), _image(*_SIZE)
+  found = jax.eval_shape(
+    lambda v, x: elf.extract(module, v, x, config), variables, image
+  )
+  return compile_alone(
+    devices,
+    lambda v, *a: run(module, v, config, *a),
+    variables,
+    (image, image),
+    (found, found),
+  )
+
+
+def _extract(module, variables, config, images, keypoints):
+  del keypoints
+  return elf.extract(module, variables, images[0], config)
 
 
 def _match(module, variables, config, images, keypoints):
@@ -67,34 +82,10 @@ def _match(module, variables, config, images, keypoints):
   return elf.refine_matches(module, variables, *images, *keypoints, matches)
 
 
-def _views(module, variables, config, image, keypoints):
+def _views(module, variables, config, images, keypoints):
   turned = {"rotations": (0.0, 90.0), "scales": (1.0, 2.0)}
   return elf.describe_views(
-    module, variables, image, keypoints, config, **turned
-  )
-
-
-def _elf(
-  devices: list[Any], *, run: Callable[..., Any], name: str = "vgg_small"
-) -> Any:
-  """Of one picture, or of two and what was found in them."""
-  preprocess = weights.Preprocess(
-    (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
-  )
-  module = nn.backbones.MODELS[name](None)
-  config = elf.make_config(name, preprocess)
-  variables, image = _variables(module), _image(*_SIZE)
-  extract = functools.partial(_extract, module, config=config)
-  found = jax.eval_shape(
-    lambda v, x: extract(variables=v, image=x), variables, image
-  )
-  given = {
-    _extract: (image,),
-    _match: ((image, image), (found, found)),
-    _views: (image, found),
-  }[run]
-  return _compile(
-    devices, lambda v, *a: run(module, v, config, *a), variables, *given
+    module, variables, images[0], keypoints[0], config, **turned
   )
 
 
@@ -106,7 +97,7 @@ def _rcnn(
   **arguments: Any,
 ) -> Any:
   module = rcnn.MODELS[name](**arguments)
-  return _compile(
+  return compile_alone(
     devices,
     functools.partial(rcnn.detect, module),
     _variables(module),
@@ -117,7 +108,7 @@ def _rcnn(
 
 def _yolo(devices: list[Any], *, name: str) -> Any:
   module = yolo.MODELS[name]()
-  return _compile(
+  return compile_alone(
     devices, yolo.make_detector(module), _variables(module), _image(1, 416, 416)
   )
 
@@ -126,7 +117,7 @@ def _segment(
   devices: list[Any], *, system: Any, name: str, size: tuple[int, int]
 ) -> Any:
   module = system.MODELS[name]()
-  return _compile(
+  return compile_alone(
     devices,
     functools.partial(system.segment, module),
     _variables(module),
@@ -136,17 +127,14 @@ def _segment(
 
 def _regions(devices: list[Any], *, name: str, size: tuple[int, int]) -> Any:
   """Regions of DASR and their descriptors."""
-  preprocess = weights.Preprocess(
-    (0.5,) * 3, (0.5,) * 3, resize=None, crop=None
-  )
   module = nn.backbones.MODELS[name]()
-  config = dasr.make_config(name, preprocess)
+  config = dasr.make_config(name, _PREPROCESS)
 
   def run(variables, image):
     regions = dasr.find_regions(module, variables, image, config)
     return dasr.describe_regions(module, variables, image, regions, config)
 
-  return _compile(devices, run, _variables(module), _image(*size))
+  return compile_alone(devices, run, _variables(module), _image(*size))
 
 
 def _descriptors(devices: list[Any]) -> Any:
@@ -164,7 +152,7 @@ def _descriptors(devices: list[Any]) -> Any:
     )
     return [jax.vmap(pool)(features) for pool in pools]
 
-  return _compile(devices, run, _variables(module), _image(8, 384, 512))
+  return compile_alone(devices, run, _variables(module), _image(8, 384, 512))
 
 
 def _search(devices: list[Any]) -> Any:
@@ -174,7 +162,7 @@ def _search(devices: list[Any]) -> Any:
     database = retrieval.Database(vectors, 200_000)
     return retrieval.search(queries, database, top_k=100)
 
-  return _compile(
+  return compile_alone(
     devices,
     run,
     np.zeros((100, 2048), np.float32),
@@ -183,7 +171,7 @@ def _search(devices: list[Any]) -> Any:
 
 
 def _register(devices: list[Any]) -> Any:
-  return _compile(
+  return compile_alone(
     devices, registration.register, _image(*_SIZE), _image(*_SIZE)
   )
 
@@ -192,7 +180,7 @@ def _digits(devices: list[Any]) -> Any:
   network = networks.make_network("ST-CNN TPS", "R")
   images = jax.ShapeDtypeStruct((500, 28, 28, 1), jnp.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), images)
-  return _compile(devices, network.apply, variables, images)
+  return compile_alone(devices, network.apply, variables, images)
 
 
 PREDICTIONS: Mapping[str, Callable[[list[Any]], Any]] = {

@@ -32,22 +32,21 @@ from experiments.stn.distortions import SIDES
 from vision_jax import data, nn, train
 from vision_jax.systems import retrieval
 
-__all__ = ["STEPS", "place", "shapes"]
+__all__ = ["STEPS", "compile_alone"]
 
 
-def shapes(tree: Any) -> Any:
-  """Shapes and types of a tree of arrays."""
-  return jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
-  )
-
-
-def place(tree: Any, device: Any) -> Any:
-  """Shapes that stand for arrays on one device."""
-  here = SingleDeviceSharding(device)
+def shapes(tree: Any, device: Any = None) -> Any:
+  """What stands for a tree of arrays; on one device, if it is given."""
+  here = None if device is None else SingleDeviceSharding(device)
   return jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=here), tree
   )
+
+
+def compile_alone(devices: list[Any], function: Any, *arguments: Any) -> Any:
+  """A function of arrays, on the first device."""
+  given = shapes(arguments, devices[0])
+  return jax.jit(function).lower(*given).compile()
 
 
 def _compile(
@@ -94,36 +93,34 @@ def _pretraining(devices: list[Any], *, task: Any, file: Any) -> Any:
 
 
 class _Drawn:
-  """The first generated shapes, with their masks."""
+  """The first generated shapes; their masks, if they are wanted."""
 
   class_names = data.SHAPE_NAMES
 
-  def __init__(self, count: int, size: int):
+  def __init__(self, count: int, size: int, *, masks: bool):
     self._count, self._size = count, size
+    self._names = ("image", "boxes", "labels", *(["masks"] if masks else []))
 
   def __len__(self) -> int:
     return self._count
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = data.shapes(0, index, size=self._size)
-    names = ("image", "boxes", "labels", "masks")
-    return {name: example[name] for name in names}
+    return {name: example[name] for name in self._names}
 
 
 def _detection(devices: list[Any], *, name: str) -> Any:
   config = dataclasses.replace(detection.CONFIGS[name], weights=None)
   task = tasks.find_task(config.model)
-  source = _Drawn(config.batch_size, config.data.size[0])
+  options = config.data
+  source = _Drawn(config.batch_size, options.size[0], masks=options.masks)
   classes = len(source.class_names)
-  batch = dict(next(iter(input_pipeline.train_batches(config, source))))
-  if not config.data.masks:
-    del batch["masks"]
   return _compile(
     devices,
     lambda: task.create_model(config, classes)[1],
     task.make_loss(config, task.create_module(config, classes)),
     detection_train.make_optimizer(config),
-    batch,
+    next(iter(input_pipeline.train_batches(config, source))),
     config.ema_decay,
   )
 
@@ -181,7 +178,7 @@ def _segmentation_head(devices: list[Any]) -> Any:
   state = jax.eval_shape(tx.init, params)
   arguments = (params, state, jax.random.key(0), (logits, fine, labels))
   step = functools.partial(tables.update_head, head, tx, "mild", 256)
-  return jax.jit(step).lower(*place(arguments, devices[0])).compile()
+  return compile_alone(devices, step, *arguments)
 
 
 def _attention(devices: list[Any]) -> Any:
@@ -194,7 +191,7 @@ def _attention(devices: list[Any]) -> Any:
   params = jax.eval_shape(head.init, jax.random.key(0), *seen)
   arguments = (params, jax.eval_shape(tx.init, params), seen, targets)
   step = functools.partial(methods.update_attention, head, tx)
-  return jax.jit(step).lower(*place(arguments, devices[0])).compile()
+  return compile_alone(devices, step, *arguments)
 
 
 STEPS: Mapping[str, Callable[[list[Any]], Any]] = {
